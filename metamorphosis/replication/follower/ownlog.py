@@ -21,16 +21,20 @@ class OwnLog:
     The log of one partition. Thread: reactor.
 
     The directory is created with the first record, so that a partition without a message has none.
+    There is one object for a partition as long as the slave runs: the next ``PartitionCopy`` must
+    not create a directory that is still being moved.
 
     :ivar topic: its topic.
     :ivar partition: its number.
     :ivar begin: the first offset of a log that does not exist yet.
+    :ivar is_moving: a ``set_aside`` runs, possibly of an earlier ``PartitionCopy``.
     """
 
     def __init__(self, responders: Responders, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.begin = 0
+        self.is_moving = False
         self._responders = responders
         self._leaving: MessageStore | None = None  # its directory has to be moved aside
 
@@ -91,12 +95,21 @@ class OwnLog:
 
     async def set_aside(self) -> str | None:
         """
-        Move the directory out of the data path; it can no longer be read.
+        Move the directory out of the data path; it can no longer be read. To another file system
+        this takes minutes, in which nothing else may be done with the partition.
 
         :returns: the new path; None without a directory.
         :raises StoreError: it was not moved, and the partition stays out of the broker: see
             ``is_leaving``.
         """
+        self.is_moving = True
+        try:
+            return await self._set_aside()
+        finally:
+            self.is_moving = False
+
+    async def _set_aside(self) -> str | None:
+        """See ``set_aside``."""
         store = self.store
         if store is not None:
             self._leaving = store

@@ -221,6 +221,9 @@ class PartitionCopy:
         :raises StoreError: our directory cannot be moved.
         :raises OSError: our files cannot be read.
         """
+        if self.own.is_moving:
+            self._again(Standing.COMPARING, "its old directory is being moved aside")
+            return
         if self.own.is_leaving:
             await self.own.set_aside()
         reader = self.own.reader
@@ -278,9 +281,8 @@ class PartitionCopy:
 
     async def _set_aside_and_begin(self, run: int, first: int) -> str | None:
         aside = await self.own.set_aside()
-        self.own.begin = first
         if run == self._run:
-            self._copy()
+            self._begin_at(first)
         return aside
 
     # Copying

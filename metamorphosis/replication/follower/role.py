@@ -71,6 +71,7 @@ class Follower:
         self._given = runtime
         self._peer: Peer | None = None
         self._copies: dict[Key, PartitionCopy] = {}
+        self._logs: dict[Key, OwnLog] = {}
         self._lacking: dict[Key, str] = {}  # why partitions of the master are not copied
         self._timer: Timer | None = None
         self._closing: list[Awaitable[None]] = []
@@ -203,9 +204,9 @@ class Follower:
             if key in lacking or view.url is not None:
                 self._copies.pop(key).stop()
         for key in sorted(offered - lacking.keys() - self._copies.keys()):
-            copy = self._copies[key] = PartitionCopy(
-                self._following, OwnLog(self._parts.responders, *key)
-            )
+            if key not in self._logs:
+                self._logs[key] = OwnLog(self._parts.responders, *key)
+            copy = self._copies[key] = PartitionCopy(self._following, self._logs[key])
             if peer.is_connected:
                 copy.connected()
         share = self._pace.budget.total // 2 // max(len(self._copies), 1)

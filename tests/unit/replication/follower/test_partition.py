@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.interfaces import IWorkerThreads
 from metamorphosis.message import HEADER, encode_record
+from metamorphosis.replication.follower import ownlog
 from metamorphosis.replication.follower.fetched import FETCH_BYTES
 from metamorphosis.replication.follower.partition import (
     AHEAD_LOOKS,
@@ -604,6 +607,32 @@ class GapTests(PartitionCase):
         os.unlink(f"{self.directory}.aside")
         self.master.serve(5)
         self.check_same()
+
+    def test_connection_lost_while_it_is_moved(self) -> None:
+        """To another file system that takes minutes: nothing else happens to it meanwhile."""
+        held: list[tuple[Callable[[], str], Deferred[str]]] = []
+
+        def hold(threads: IWorkerThreads, work: Callable[[], str]) -> Deferred[str]:
+            held.append((work, Deferred()))
+            return held[-1][1]
+
+        self.patch(ownlog, "_in_worker", hold)
+        log = self.master.log("test", 0, records(100))
+        copy = self.slave.partition()
+        self.master.serve()
+        self.master.lose()
+        log.first, log.data = 100_000, records(20)
+        for _ in range(3):
+            self.master.serve(5)
+            self.assertEqual(1, len(held))
+            self.assertEqual(Standing.COMPARING, copy.standing)
+            self.master.lose()
+        self.master.serve(5)
+        work, moved = held.pop()
+        moved.callback(work())
+        self.master.serve(5)
+        self.check_same()
+        self.assertEqual(([], 1), (held, len(self.aside())))
 
     def test_deleted_before_the_first_get(self) -> None:
         """Retention runs between the question for the range and the first ``get``."""

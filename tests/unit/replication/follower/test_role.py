@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.interfaces import IWorkerThreads
+from metamorphosis.replication.follower import ownlog
 from metamorphosis.replication.status import RoleFigures, parse_status
 from tests.support.follower import CHECKSUM, MASTER, FollowerBroker
 from tests.support.following import records
@@ -283,6 +287,33 @@ class TopicsTests(FollowerCase):
         slave.serve(20)
         self.assertEqual([], [each for each in slave.master.asked if each.startswith("get")])
         self.assertEqual(M1, self.content(slave))
+
+    def test_topic_that_leaves_while_its_directory_is_moved(self) -> None:
+        """It comes back meanwhile: no new log is made before the old one is out of the way."""
+        held: list[tuple[Callable[[], str], Deferred[str]]] = []
+
+        def hold(threads: IWorkerThreads, work: Callable[[], str]) -> Deferred[str]:
+            held.append((work, Deferred()))
+            return held[-1][1]
+
+        self.patch(ownlog, "_in_worker", hold)
+        slave = self.follow()
+        slave.register(test=1)
+        log = slave.master.log("test", 0, records(100))
+        slave.serve(3)
+        log.first, log.data = 100_000, records(20)
+        slave.master.lose()
+        slave.serve(5)
+        slave.others.delete("/meta/brokers/topics-sub/test/0-m")
+        slave.serve(5)
+        slave.register(test=1)
+        slave.serve(5)
+        self.assertEqual((1, b""), (len(held), self.content(slave)))
+        work, moved = held.pop()
+        moved.callback(work())
+        slave.serve(5)
+        self.assertEqual(records(20), self.content(slave))
+        self.assertEqual([], held)
 
     def test_row_R17(self) -> None:
         """Two slaves of one group are both complete."""
