@@ -445,6 +445,26 @@ class DivergedTests(JoinCase):
         self.assertIn("damaged", pair.log().reason)
         self.assertEqual(pair.own(), own)
 
+    def test_damaged_length_of_the_slave(self) -> None:
+        """A record that is longer than the rest of the log: that rest is not fetched, which would
+        all have to be in memory."""
+        pair = self.pair(slave=1)
+        log = pair.gregor.log("test", 0)
+        at = len(pair.own())
+        log.data[at : at + 4] = (0x7FFFFFF0).to_bytes(4, "big")
+        log.data += bytes(5 << 20)
+        asked: list[int] = []
+        get = pair.gregor._get
+
+        def note(line: Any, words: list[str], body: bytes) -> None:
+            asked.append(int(words[4]))
+            get(line, words, body)
+
+        self.patch(pair.gregor, "_get", note)
+        pair.connect()
+        self.assertEqual([0, at], asked)
+        self.assertIn("the log ends inside of it", pair.log().reason)
+
 
 class FaultTests(JoinCase):
     """Faults while it is being joined."""
