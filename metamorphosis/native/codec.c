@@ -210,6 +210,7 @@ static bool read_wait(const uint8_t **at, const uint8_t *end) {
 }
 
 bool read_get(const uint8_t *at, const uint8_t *end, struct get *get) {
+    const uint8_t *line = at;
     struct span group;
     uint64_t partition;
     if (end - at < 4 || memcmp(at, "get ", 4) != 0)
@@ -222,7 +223,7 @@ bool read_get(const uint8_t *at, const uint8_t *end, struct get *get) {
         return false;
     get->partition = (struct span){start, (size_t)(at - start) - 1};
     if (!read_wanted(&at, end, get) || !read_opaque_word(&at, end, &get->opaque) || !read_wait(&at, end) ||
-        !read_line_end(&at, end))
+        !read_line_end(&at, end) || at - line > ORDINARY_LINE)
         return false;
     get->end = at;
     return true;

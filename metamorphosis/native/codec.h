@@ -24,7 +24,7 @@
 /* The longest reply to a put: "result 200 ", 2 digits, an opaque, CRLF, an id, a partition, an offset. */
 #define PUT_REPLY_BYTES 96
 
-/* A longer line of a transaction is not ordinary; as in hotpath/transactional.py. */
+/* A longer line of a get or of a transaction is not ordinary; as in hotpath/contract.py. */
 #define ORDINARY_LINE 1024
 
 struct span {

@@ -91,6 +91,7 @@ static void check_gets(const uint8_t *data, size_t size) {
         require(inside(get.topic, data, size) && inside(get.partition, data, size), "a name lies outside");
         require(get.end > at && get.end <= data + size, "a get ends outside");
         require(get.offset >= 0 && get.size > 0, "a get wants nothing");
+        require(get.end - at <= ORDINARY_LINE, "the line of a get is long");
         uint8_t head[GET_HEAD_BYTES];
         size_t length = write_get_head(head, &get, INT64_MIN);
         require(length <= sizeof head && memcmp(head, "value ", 6) == 0, "the head of a value is odd");

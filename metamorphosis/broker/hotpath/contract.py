@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
 
 
+ORDINARY_LINE = 1024
+"""A get, or a request of a transaction, with a longer line, in bytes, is not ordinary: it may
+exceed ``max-line-bytes``, which is at least this. Other lines are short."""
+
+
 class TakesRecords(Protocol):
     """Takes the records of a turn in C. Providers: ``Appender``, and ``PairAppender`` of a pair
     master, which only collects."""
@@ -208,6 +213,7 @@ VECTORS = (
     Vector(b"get test g 0 0 1000 4\r\n", True, b"value 25 4\r\n"),
     Vector(b"get test g 0 20 3 4\r\n", True, b"value 3 4\r\n"),
     Vector(b"get test  0 0 1000 -5 5000\r\n", True, b"value 25 -5\r\n"),
+    Vector(b"get test %b 0 0 1000 4\r\n" % (b"g" * 1002), True, b"value 25 4\r\n"),
     Vector(b"put test 0 5 0 907060871 1\r\nhello", False),  # a wrong checksum
     Vector(b"put test 0 5 0 907060870 2147483648\r\nhello", False),  # an opaque beyond int32
     Vector(b"put test 0 5 0 907060870 -2147483649\r\nhello", False),
@@ -227,6 +233,7 @@ VECTORS = (
     Vector(b"get test g 1 0 1000 4\r\n", False),
     Vector(b"get test g 0 -1 1000 4\r\n", False),
     Vector(b"get test g 0 0 1000 4 x\r\n", False),
+    Vector(b"get test %b 0 0 1000 4\r\n" % (b"g" * 1003), False),  # a long line
     Vector(b"version 1\r\n", False),
     Vector(b"\r\n", False),
     Vector(b"p", False),

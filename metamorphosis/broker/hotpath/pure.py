@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from metamorphosis.broker.hotpath.contract import ORDINARY_LINE
 from metamorphosis.broker.replies import FileReply, ReplyGroup
 from metamorphosis.errors import StoreError
 from metamorphosis.message import HEADER, HEADER_BYTES, crc32
@@ -120,7 +121,7 @@ def take_get(
 ) -> int:
     """One ordinary get whose offset holds data: the position after it, or 0."""
     found = _GET.match(data, position, end)
-    if found is None:
+    if found is None or found.end() - position > ORDINARY_LINE:
         return 0
     topic, _group, partition, offset, size, opaque = found.groups()
     store = routes.reads.get((topic, partition))

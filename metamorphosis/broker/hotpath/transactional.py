@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from metamorphosis.broker.hotpath.contract import ORDINARY_LINE
 from metamorphosis.errors import BrokerError, RemoteProtocolError
 from metamorphosis.message import HEADER, crc32
 from metamorphosis.native import compiled
@@ -41,10 +42,6 @@ _TYPES = {each.value.encode(): each for each in TransactionType}
 _HEADER = HEADER.pack
 _INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
 _P, _T = ord("p"), ord("t")
-
-ORDINARY_LINE = 1024
-"""A longer line, in bytes, is not ordinary: it may exceed ``max-line-bytes``, which is at least
-this."""
 
 
 def take_run(

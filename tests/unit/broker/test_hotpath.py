@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.broker import connection, hotpath
 from metamorphosis.broker.hotpath import native, pure, syncs
-from metamorphosis.broker.hotpath.contract import VECTORS, Routes, Scan, Vector
+from metamorphosis.broker.hotpath.contract import ORDINARY_LINE, VECTORS, Routes, Scan, Vector
 from metamorphosis.broker.replies import FileReply, ReplyGroup
 from metamorphosis.errors import RemoteProtocolError, StoreError
 from metamorphosis.ids import MessageIds
@@ -203,7 +203,9 @@ def long_way() -> Scan:
         position = start
         while position < end:
             try:
-                frame = decode_frame(bytes(data), position, end, FrameLimits(1000, 1000))
+                frame = decode_frame(
+                    bytes(data), position, end, FrameLimits(ORDINARY_LINE - 2, 1000)
+                )
             except RemoteProtocolError:
                 break
             if isinstance(frame, NeedMore):

@@ -209,6 +209,15 @@ class LeftTests(LaneCase):
         self.assertTrue(self.is_plain(served, peer))
         self.assertEqual(peer.received().count(b"result 200"), 3)
 
+    def test_long_line(self) -> None:
+        """A line longer than the limit closes the connection, also when it comes in one piece."""
+        served = self.serve(settings=Settings(max_line_bytes=1024))
+        peer = self.plain(served)
+        peer.send(b"get test %b 0 0 1000 1\r\n" % (b"g" * 1024))
+        served.turn()
+        self.assertEqual(peer.received(), b"")
+        self.assertFalse(peer.transport.connected)
+
     def test_mostly_other_commands(self) -> None:
         """Such a connection stays slow, for more and more events."""
         served = self.serve()
