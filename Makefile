@@ -12,6 +12,7 @@ ZOOKEEPER_SECONDS ?= 300
 FUZZ_SECONDS ?= 300
 TWIN_FRAMES ?= 100000000
 TURN_FRAMES ?= 5000000
+ROUGH_SEEDS ?= 1000
 CODEC_SECONDS ?= 3600
 DISK_SECONDS ?= 3600
 DAMAGE_SECONDS ?= 3600
@@ -37,7 +38,7 @@ help:
 	@echo 'make client-faults  the client under random faults for CLIENT_SECONDS=$(CLIENT_SECONDS); CLIENT='"'"'--help'"'"' lists its options'
 	@echo 'make soak     full load for SECONDS_OF_SOAK=$(SECONDS_OF_SOAK)'
 	@echo 'make fuzz     random bytes against decoder and broker for FUZZ_SECONDS=$(FUZZ_SECONDS)'
-	@echo 'make fuzz-native  TWIN_FRAMES=$(TWIN_FRAMES) requests through the hot path in C and the one in Python'
+	@echo 'make fuzz-native  TWIN_FRAMES=$(TWIN_FRAMES) requests through the hot path in C and the one in Python, ROUGH_SEEDS=$(ROUGH_SEEDS) rough runs'
 	@echo 'make fuzz-codec   random bytes against the codec in C, under sanitizers, for CODEC_SECONDS=$(CODEC_SECONDS)'
 	@echo 'make test-asan    the unit tests of the part in C, under sanitizers'
 	@echo 'make disk-faults  each system call of the store fails, is short, hangs, for DISK_SECONDS=$(DISK_SECONDS)'
@@ -115,6 +116,7 @@ fuzz-native: environment
 	@tools/native-module
 	@TWIN_FRAMES=$(TWIN_FRAMES) TWIN_STREAMS=$(TWIN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-native tests.unit.broker.test_twins tests.unit.native.test_sends
 	@TURN_FRAMES=$(TURN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-turns tests.unit.broker.test_turntwins
+	@ROUGH_SEEDS=$(ROUGH_SEEDS) $(PY) -m twisted.trial --temp-directory .cache/fuzz-rough tests.unit.broker.test_rough
 
 fuzz-codec: environment
 	@tools/system-packages

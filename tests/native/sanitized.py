@@ -34,6 +34,7 @@ MODULE_TESTS = (
     "tests.unit.broker.test_chunks",
     "tests.unit.broker.test_collecting",
     "tests.unit.broker.test_turntwins",
+    "tests.unit.broker.test_rough",
     "tests.unit.broker.test_synclanes",
     "tests.unit.broker.test_lingering",
     "tests.unit.replication.pairmaster.test_frames",

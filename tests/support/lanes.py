@@ -11,7 +11,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 from unittest import mock
 
 from metamorphosis.broker import connection
@@ -68,6 +68,18 @@ class Reactor:
     getWriters = getReaders
 
 
+class Serving(Protocol):
+    """What a peer connects to."""
+
+    @property
+    def broker(self) -> Broker:
+        """The broker."""
+
+    @property
+    def sockets(self) -> BrokerSockets:
+        """The set that watches its sockets."""
+
+
 class Peer:
     """
     A client.
@@ -76,7 +88,7 @@ class Peer:
     :ivar transport: that of the broker.
     """
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Serving) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.socket = socket.create_connection(listener.getsockname())
             accepted, address = listener.accept()
@@ -130,6 +142,12 @@ class Served:
         self.peers.append(peer)
         return peer
 
+    @property
+    def lanes(self) -> LaneSet:
+        """The set of a side with the turn in C."""
+        assert isinstance(self.sockets, LaneSet)
+        return self.sockets
+
     @contextlib.contextmanager
     def implementation(self) -> Iterator[None]:
         """The hot path that belongs to this side."""
@@ -149,6 +167,11 @@ class Served:
                 if not self._busy:
                     break
                 self._turn()
+
+    def serve(self) -> None:
+        """Serve the sockets that are ready, once, and what follows from it."""
+        with self.implementation():
+            self._turn()
 
     def _turn(self) -> None:
         self.sockets.doRead()

@@ -76,7 +76,7 @@ class LaneCase(PairCase):
 
     def any_peer(self) -> Peer:
         """A connection."""
-        peer = Peer(self.pair)  # type: ignore[arg-type]
+        peer = Peer(self.pair)
         self.peers.append(peer)
         return peer
 
@@ -302,7 +302,7 @@ class RandomTests(SynchronousTestCase):
         """One pair."""
         pair = self.new_pair(threshold)
         pair.connect()
-        peers = [Peer(pair) for _ in range(4)]  # type: ignore[arg-type]
+        peers = [Peer(pair) for _ in range(4)]
         sent = [0] * 4
         received = [b""] * 4
         rest = [b""] * 4
