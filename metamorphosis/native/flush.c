@@ -214,6 +214,19 @@ struct flush *flusher_take(struct flusher *flusher) {
     return taken;
 }
 
+void flusher_put_back(struct flusher *flusher, struct flush *first) {
+    struct flush *last = first;
+    while (last->next != NULL)
+        last = last->next;
+    pthread_mutex_lock(&flusher->lock);
+    last->next = flusher->done.first;
+    if (last->next == NULL)
+        flusher->done.last = &last->next;
+    flusher->done.first = first;
+    pthread_mutex_unlock(&flusher->lock);
+    tell(flusher);
+}
+
 void flusher_end(struct flusher *flusher) {
     pthread_mutex_lock(&flusher->lock);
     flusher->ending = true;

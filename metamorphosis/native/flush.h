@@ -31,6 +31,9 @@ int flusher_submit(struct flusher *flusher, int fd, long long token);
 /* The flushes that have ended, in that order; the caller frees each. */
 struct flush *flusher_take(struct flusher *flusher);
 
+/* Tell of taken flushes again; the caller has kept all from the first of these on. */
+void flusher_put_back(struct flusher *flusher, struct flush *first);
+
 /* End the threads. A thread that hangs in the kernel is left alone; waiting flushes never begin. */
 void flusher_end(struct flusher *flusher);
 

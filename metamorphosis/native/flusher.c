@@ -4,6 +4,7 @@
 #ifdef __linux__
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "flush.h"
@@ -53,20 +54,29 @@ static PyObject *submit(PyObject *self, PyObject *arguments) {
     return Py_NewRef(Py_None);
 }
 
+/* Append token, errno and seconds of a flush. */
+static bool append(PyObject *list, const struct flush *flush) {
+    PyObject *entry = Py_BuildValue("(Lid)", flush->token, flush->error, flush->seconds);
+    bool appended = entry != NULL && PyList_Append(list, entry) == 0;
+    Py_XDECREF(entry);
+    return appended;
+}
+
 static PyObject *take(PyObject *self, PyObject *ignored) {
     (void)ignored;
     struct flusher *flusher = flusher_of(self);
     PyObject *list = flusher == NULL ? NULL : PyList_New(0);
     if (list == NULL)
         return NULL;
-    for (struct flush *flush = flusher_take(flusher), *next; flush != NULL; flush = next) {
-        PyObject *entry =
-            list == NULL ? NULL : Py_BuildValue("(Lid)", flush->token, flush->error, flush->seconds);
-        if (entry == NULL || PyList_Append(list, entry) != 0)
-            Py_CLEAR(list);
-        Py_XDECREF(entry);
-        next = flush->next;
+    struct flush *flush = flusher_take(flusher);
+    while (flush != NULL && append(list, flush)) {
+        struct flush *next = flush->next;
         free(flush);
+        flush = next;
+    }
+    if (flush != NULL) {
+        PyErr_Clear();
+        flusher_put_back(flusher, flush);
     }
     return list;
 }

@@ -6,6 +6,8 @@ import errno
 import gc
 import os
 import select
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from metamorphosis.native import compiled
@@ -14,6 +16,9 @@ from tests.unit.native.test_puts import NativeCase
 
 LONGEST = 60_000
 """Milliseconds after which a flush that has not ended counts as lost."""
+
+FAR = 1 << 40
+"""A token that is an object of its own."""
 
 
 def flush_threads() -> list[str]:
@@ -100,6 +105,33 @@ class FlushTests(FlusherCase):
             found = [each[:2] for each in taken]
             self.assertEqual(expected, found if threads == 1 else sorted(found))
             self.assertLessEqual(len(flush_threads()), 1 + 2 + 7)
+
+    def test_no_memory(self) -> None:
+        """A flush that cannot be told for want of memory is told later, once, in its order."""
+        if find_spec("_testcapi") is None:
+            self.skipTest("this Python cannot let its memory fail")
+        testcapi: Any = import_module("_testcapi")
+        for number in range(12):
+            flusher = self.make(1)
+            self.submit_all(flusher, 5)
+            testcapi.set_nomemory(number, number + 1)
+            try:
+                first = flusher.take()
+            except MemoryError:
+                first = []
+            finally:
+                testcapi.remove_mem_hooks()
+            taken = first + self.take(flusher, 5 - len(first))
+            self.assertEqual([FAR + token for token in range(5)], [each[0] for each in taken])
+            self.assertEqual([], flusher.take())
+
+    def submit_all(self, flusher: Any, count: int) -> None:
+        """Submit flushes, and wait until some have ended."""
+        for token in range(count):
+            flusher.submit(self.fd, FAR + token)
+        poll = select.poll()
+        poll.register(flusher.fileno(), select.POLLIN)
+        self.assertTrue(poll.poll(LONGEST))
 
     def test_several_flushers(self) -> None:
         """Nothing of one is told to another."""
