@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.nodes import BrokerNodes
@@ -260,4 +260,7 @@ async def _in_lanes(lane: Callable[[], Awaitable[None]]) -> None:
         await lane()
 
     lanes = [Deferred.fromCoroutine(run()) for _ in range(LANES)]
-    await gatherResults(lanes, consumeErrors=True)
+    try:
+        await gatherResults(lanes, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()

@@ -46,6 +46,20 @@ class FaultCase(RegistrationCase):
 class OutageTests(FaultCase):
     """ZooKeeper is absent, dies, comes back."""
 
+    def test_stop_without_connection(self) -> None:
+        """The line names the cause, and nothing of how the nodes are deleted."""
+        for names in ((), (TEST,)):
+            registration = self.start(*names)
+            self.registry.suspend()
+            with capturedLogs() as events:
+                self.successResultOf(registration.stop())
+            (line,) = (formatEvent(event) for event in events)
+            self.assertEqual(
+                line,
+                "not everything was unregistered (not connected); it goes with the session",
+            )
+            self.registry.resume()
+
     def test_absent_at_start(self) -> None:
         """start returns at once; everything is registered when ZooKeeper comes."""
         registration = self.make()
