@@ -116,7 +116,7 @@ fuzz-native: environment
 	@tools/native-module
 	@TWIN_FRAMES=$(TWIN_FRAMES) TWIN_STREAMS=$(TWIN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-native tests.unit.broker.test_twins tests.unit.native.test_sends
 	@TURN_FRAMES=$(TURN_FRAMES) $(PY) -m twisted.trial --temp-directory .cache/fuzz-turns tests.unit.broker.test_turntwins
-	@ROUGH_SEEDS=$(ROUGH_SEEDS) $(PY) -m twisted.trial --temp-directory .cache/fuzz-rough tests.unit.broker.test_rough
+	@ROUGH_SEEDS=$(ROUGH_SEEDS) $(PY) -m twisted.trial --temp-directory .cache/fuzz-rough tests.unit.broker.test_rough tests.unit.replication.pairmaster.test_rough
 
 fuzz-codec: environment
 	@tools/system-packages

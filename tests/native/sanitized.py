@@ -40,6 +40,7 @@ MODULE_TESTS = (
     "tests.unit.replication.pairmaster.test_frames",
     "tests.unit.replication.pairmaster.test_lanes",
     "tests.unit.replication.pairmaster.test_lines",
+    "tests.unit.replication.pairmaster.test_rough",
     "tests.unit.transactions.test_scan",
 )
 

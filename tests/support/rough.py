@@ -271,19 +271,23 @@ class RoughRun(ABC):
         self.lift()
         self.broker.threads.release()
 
+    def work(self) -> None:
+        """A turn without disturbances, and all that the clients send and read then."""
+        for client in self.clients:
+            client.send()
+        self.turn()
+        for client in self.clients:
+            client.read()
+
     def drain(self) -> None:
         """Until each request has its reply."""
         poll = select.poll()
         for client in self.clients:
             poll.register(client.peer.socket, select.POLLIN)
         for number in range(TURNS):
-            for client in self.clients:
-                client.send()
-            self.turn()
+            self.work()
             if number % 10 == 9:
                 self.advance(0.3)
-            for client in self.clients:
-                client.read()
             if all(client.is_done for client in self.clients):
                 break
             if number > QUICK_TURNS:

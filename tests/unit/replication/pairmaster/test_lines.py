@@ -32,6 +32,9 @@ from tests.support.scriptedwire import LinkWire
 from tests.unit.replication.pairmaster import test_lanes
 from tests.unit.replication.pairmaster.test_lanes import LaneCase, LanePair
 
+MOST_READS = 100_000
+"""Of the master, for what the slave says at a time."""
+
 
 class Transport(LinkTransport):
     """That of a client on a socket which is connected already."""
@@ -77,9 +80,19 @@ class SlaveSocket(LinkWire):
         return bytes(data)
 
     def give(self, data: bytes) -> None:
-        """See ``PumpedWire``."""
-        self.far.sendall(data)
-        self.pair.sockets.doRead()
+        """See ``PumpedWire``; the master reads meanwhile what the socket does not take at once."""
+        view = memoryview(data)
+        for _ in range(MOST_READS):
+            try:
+                view = view[self.far.send(view) :] if view else view
+            except BlockingIOError:
+                pass
+            except OSError:
+                return  # the master has ended the connection
+            self.pair.sockets.doRead()
+            if not view:
+                return
+        raise AssertionError("the master does not read")
 
     def break_off(self) -> None:
         """See ``PumpedWire``."""
