@@ -196,4 +196,13 @@ bool account(Lanes *lanes, const struct appender *appender) {
     return true;
 }
 
+void withdraw(const Lanes *lanes, PyObject *appender) {
+    PyObject *log = is(lanes, appender, APPENDER_FIELDS) ? ((struct appender_fields *)appender)->objects[APPENDER_STORE] : NULL;
+    if (!is(lanes, log, LOG_FIELDS))
+        return;
+    PyObject **stalled = &((struct log_fields *)log)->objects[LOG_STALLED], *before = *stalled;
+    *stalled = Py_NewRef(lanes->unknown_end);
+    Py_XDECREF(before);
+}
+
 #endif

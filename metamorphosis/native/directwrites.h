@@ -25,4 +25,7 @@ uint8_t *find_room(const Lanes *lanes, const struct appender *appender, PyObject
  */
 bool account(Lanes *lanes, const struct appender *appender);
 
+/* As `Appender.withdraw`: Python could not account for records that were written, not even begin to. */
+void withdraw(const Lanes *lanes, PyObject *appender);
+
 #endif

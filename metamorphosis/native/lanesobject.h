@@ -23,6 +23,7 @@ typedef struct {
     PyObject *field_types[FIELD_TYPES];
     PyObject *pair_types[PAIR_TYPES];
     PyObject *holding, *opened; /* states of a store */
+    PyObject *unknown_end;      /* the reason why a store was withdrawn */
     long long most, most_in_all; /* unflushed bytes of a store, of all stores */
     double time;                 /* of the stores' clock */
     bool has_time;               /* it is that of this round */

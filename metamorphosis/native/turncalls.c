@@ -212,6 +212,8 @@ static PyObject *tell(Lanes *lanes, const struct appender *appender) {
                             : PyObject_CallFunction(lanes->failed, "ONNni", store, records,
                                                     ends_of(lanes->turn, appender), (Py_ssize_t)appender->written,
                                                     appender->error);
+    if (outcome == NULL && appender->written == appender->bytes)
+        withdraw(lanes, store);
     report(lanes->took);
     return outcome;
 }

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from metamorphosis.errors import StoreError
+from metamorphosis.errors import StoreError, StoreStalled
 from metamorphosis.message import HEADER_BYTES
 from metamorphosis.store.batch import Batch
 from metamorphosis.store.directflush import DirectFlush
@@ -31,6 +31,12 @@ OPEN = Life.OPEN
 
 COLLECTS: Final = -1
 """In place of a descriptor: the records are passed to ``collected``; as in ``turncalls.c``."""
+
+UNKNOWN_END: Final = StoreStalled(
+    "the end of its log is not known since an error, which is in the log of the broker;"
+    " the next start of the broker finds it"
+)
+"""Why a store takes no more messages, see ``Appender.withdraw``."""
 
 Place = tuple[object, int, int, int, bool]
 """See ``Appender.begin``."""
@@ -120,6 +126,14 @@ class Appender(AppenderFields):
         self._writer.grew(store.last, count, size, data)
         assert self._policy is not None  # or ``begin`` returned None
         self._policy.appended(end, count)
+
+    def withdraw(self) -> None:
+        """
+        Let the store take no more messages until the next start: ``took`` has failed, and messages
+        that are acknowledged may lie where it would write next. This needs no memory, the lack of
+        which is the likely reason.
+        """
+        self._store.stalled = UNKNOWN_END
 
     def failed(self, data: bytes, ends: Sequence[int], written: int, number: int) -> Batch:
         """

@@ -62,6 +62,7 @@ from twisted.logger import Logger
 
 from metamorphosis.broker.replies import FileReply
 from metamorphosis.errors import StoreError
+from metamorphosis.store.appender import UNKNOWN_END
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.states import Life, Worker
 from metamorphosis.store.unflushed import MOST, MOST_IN_ALL
@@ -89,6 +90,7 @@ class TurnStores:
     :ivar routes: where C looks for the store.
     :ivar holding: this worker, and another life than ``opened``, let a store not be written at
         once.
+    :ivar unknown_end: why a store was withdrawn, see ``Appender.withdraw``.
     :ivar most: limits of unflushed bytes, in one store, and in all: ``most_in_all``.
     """
 
@@ -99,6 +101,7 @@ class TurnStores:
     opened = Life.OPEN
     most = MOST
     most_in_all = MOST_IN_ALL
+    unknown_end = UNKNOWN_END
 
     def __init__(self, routes: Routes, decided: Callable[[Batch], None]) -> None:
         self.routes = routes
@@ -113,7 +116,12 @@ class TurnStores:
         try:
             appender.took(data, count)
         except Exception:
-            self._log.failure("Accounting for {count} records failed", count=count)
+            appender.withdraw()
+            self._log.failure(
+                "Accounting for {count} records failed; their partition takes no more messages"
+                " until the broker is started again",
+                count=count,
+            )
 
     def collected(self, appender: TakesRecords, data: bytes, count: int) -> tuple[Batch, int]:
         """See ``Appender.collected``; after an error the connections of the puts are shut down."""

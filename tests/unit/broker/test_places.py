@@ -8,9 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import resource
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+from unittest import mock
 from zlib import crc32
 
 from twisted.logger import ILogObserver, globalLogPublisher
@@ -20,9 +24,11 @@ from metamorphosis.broker.hotpath.turn import TurnStores
 from metamorphosis.errors import StoreStalled
 from metamorphosis.message import iterate_records
 from metamorphosis.store import directflush
-from metamorphosis.store.appender import Appender
+from metamorphosis.store.appender import UNKNOWN_END, Appender
 from metamorphosis.store.descriptors import Descriptors
+from metamorphosis.store.directflush import DirectFlush
 from metamorphosis.store.messagestore import MessageStore
+from metamorphosis.store.segmentwriter import SegmentWriter
 from metamorphosis.store.states import Worker
 from tests.support.lanes import Peer, Served
 from tests.support.partitions import record
@@ -75,6 +81,56 @@ class PlaceTests(LaneCase):
         self.put(served, peer, b"x")
         self.put(served, peer, b"x")
         self.assertEqual(self.told, [1])
+
+    def test_account_that_fails(self) -> None:
+        """What was acknowledged is not written over, wherever it fails: the store takes no more
+        messages, and the next start finds what is in the file."""
+        for owner, name in ((SegmentWriter, "grew"), (DirectFlush, "appended")):
+            served = self.serve()
+            peer = self.plain(served)
+            served.advance(1)  # Python has to be told of the next put
+            with mock.patch.object(owner, name, side_effect=MemoryError):
+                self.put(served, peer, b"kept")
+            self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+            for body in (b"late", b"later"):
+                peer.send(put(body))
+                served.turn()
+                self.assertIn(b"the end of its log is not known", peer.received(), name)
+            served.advance(1)
+            self.store(served).close()
+            self.assertEqual(bodies(served, 0)[-2:], [b"hello", b"kept"], name)
+
+    def test_no_memory(self) -> None:
+        """Whichever piece of memory is missing for the account: every acknowledged message is where
+        its reply says, also after the next puts."""
+        if find_spec("_testcapi") is None:
+            self.skipTest("this Python cannot let its memory fail")
+        testcapi: Any = import_module("_testcapi")
+        self.patch(sys, "unraisablehook", lambda error: None)
+        withdrawn = 0
+        for number in range(100):
+            served = self.serve()
+            peer = self.plain(served)
+            served.advance(1)
+            peer.send(put(b"kept") * 3)
+            testcapi.set_nomemory(number, number + 1)
+            try:
+                served.sockets.doRead()
+            except MemoryError:
+                pass
+            finally:
+                testcapi.remove_mem_hooks()
+            served.turn()
+            peer.send(put(b"late!") * 2)
+            served.turn()
+            found = re.findall(rb"result 200 [^\r]*\r\n(\d+) 0 (\d+)", peer.received())
+            data = b"".join(each for name, each in served.files().items() if "test-0" in name)
+            for identifier, offset in found:
+                there = data[int(offset) + 8 : int(offset) + 16]
+                self.assertEqual(int.from_bytes(there, "big"), int(identifier), number)
+            withdrawn += self.store(served).stalled is UNKNOWN_END
+        self.flushLoggedErrors(MemoryError)
+        self.assertGreater(withdrawn, 0)
 
     def test_roll(self) -> None:
         """The next segment begins where the full one ends."""
