@@ -146,7 +146,8 @@ class StoreDamaged(StoreError):
 
 
 class StoreStalled(StoreError):
-    """The disk of a store does not answer; appends are refused until it does."""
+    """The disk of a store does not answer, and appends are refused until it does; or the end of the
+    log is not known, and they are refused until the next start."""
 
 
 class SegmentsInvalid(StoreError):

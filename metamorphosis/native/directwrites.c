@@ -197,7 +197,9 @@ bool account(Lanes *lanes, const struct appender *appender) {
 }
 
 void withdraw(const Lanes *lanes, PyObject *appender) {
-    PyObject *log = is(lanes, appender, APPENDER_FIELDS) ? ((struct appender_fields *)appender)->objects[APPENDER_STORE] : NULL;
+    if (!is(lanes, appender, APPENDER_FIELDS))
+        return;
+    PyObject *log = ((struct appender_fields *)appender)->objects[APPENDER_STORE];
     if (!is(lanes, log, LOG_FIELDS))
         return;
     PyObject **stalled = &((struct log_fields *)log)->objects[LOG_STALLED], *before = *stalled;

@@ -273,8 +273,8 @@ static int initialize(PyObject *self, PyObject *arguments, PyObject *keywords) {
         !get(stores, "decided", &lanes->decided) || !get(stores, "find", &lanes->find) ||
         !get(stores, "served", &lanes->served) || !get(stores, "keep", &lanes->keep) ||
         !get(stores, "routes", &lanes->routes) || !get(stores, "holding", &lanes->holding) ||
-        !get(stores, "opened", &lanes->opened) || !get(stores, "unknown_end", &lanes->unknown_end) || !get_number(stores, "most", &lanes->most) ||
-        !get_number(stores, "most_in_all", &lanes->most_in_all) ||
+        !get(stores, "opened", &lanes->opened) || !get(stores, "unknown_end", &lanes->unknown_end) ||
+        !get_number(stores, "most", &lanes->most) || !get_number(stores, "most_in_all", &lanes->most_in_all) ||
         !get_field_types(PyType_GetModule(Py_TYPE(self)), lanes->field_types) ||
         !get(PyType_GetModule(Py_TYPE(self)), "Lingering", &lanes->lingering_type) ||
         !get_pair_types(PyType_GetModule(Py_TYPE(self)), lanes->pair_types) ||

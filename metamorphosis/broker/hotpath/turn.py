@@ -3,10 +3,10 @@ The turn in C, as Python sees it: its calls, its reports and the requests that i
 
 ``native.compiled.Lanes`` (``turnmodule.c``) has a *lane* for each connection whose requests it
 answers. ``turn()`` receives from the ready sockets of the set, takes the ordinary puts and gets,
-copies each record once into the memory of its store, writes each store with
-one call, sends the replies of each connection with one call, and returns a list of everything that
-it leaves. It continues with further rounds while sockets are ready, nothing was left and a
-millisecond is not over. One ready socket is enough where replies to more than 32 KiB of requests
+copies each record once into the memory of its store, writes each store with one call, sends the
+replies of each connection with one call, and returns a list of everything that it leaves. It
+continues with further rounds while sockets are ready, nothing was left and a millisecond is not
+over. One ready socket is enough where replies to more than 32 KiB of requests
 wait. With group commit the master of a pair goes on for up to three milliseconds more while puts
 are expected: as many as it has answered, unless none comes for 60 us. Where Python has nothing to
 do afterwards, it waits for the next requests as ``lingering.h`` says, four ms at most.
