@@ -5,9 +5,10 @@ It is optional: Python code does the same, slower, and is the reference in the t
 takes ordinary puts with it, also those of transactions, a pair's master frames its records with it,
 and the client reads fetched records and makes the frames and reads the answers of its puts.
 ``codec.c`` (requests and records) and ``checksum.c`` (CRC-32 with the instructions of the
-processor) do not use Python; ``module.c`` makes them a module, with ``run.c`` (consecutive puts of
-one transaction), ``pairs.c`` (frames of a pair, with ``frames.c``), ``sends.c`` (frames and answers
-of the client), ``bodies.c`` (values that the client receives) and ``messages.c`` (their messages).
+processor) do not use Python; ``module.c`` makes them a module, with ``scan.c`` (puts for batches of
+Python), ``run.c`` (consecutive puts of one transaction), ``pairs.c`` (frames of a pair, with
+``frames.c``), ``sends.c`` (frames and answers of the client), ``bodies.c`` (values that the client
+receives) and ``messages.c`` (their messages).
 ``flush.c`` has threads that flush files for the broker, without Python; ``flusher.c`` makes them a
 type. The whole turn of the broker is in ``turn.c`` and the files that it includes, which do not use
 Python either; ``turnmodule.c`` makes it a type. The fields of a store that the turn needs are those

@@ -1,7 +1,8 @@
 /*
- * The end of the waits of a set of sockets: one timer for all waits before the set returns to the reactor. A wait with a
- * time of its own sets a timer of the processor, and takes it back when something comes; in a virtual machine both go
- * through the hypervisor. At a pair, whose puts take three waits, that was a fifth of the time of a put. Does not use Python.
+ * The end of the waits of a set of sockets: one timer for all waits before the set returns to the reactor. A wait with
+ * a time of its own sets a timer of the processor, and takes it back when something comes; in a virtual machine both go
+ * through the hypervisor. At a pair, whose puts take three waits, that was a fifth of the time of a put. Does not use
+ * Python.
  */
 #ifndef METAMORPHOSIS_ALARM_H
 #define METAMORPHOSIS_ALARM_H

@@ -1,6 +1,7 @@
 /*
- * The body of a reply while it arrives: a bytes object that is received into. A copy of it at its end would cost more than
- * the reading of its records: the allocator gives a MiB back to the system each time, and 480 pages are mapped anew.
+ * The body of a reply while it arrives: a bytes object that is received into. A copy of it at its end would cost more
+ * than the reading of its records: the allocator gives a MiB back to the system each time, and 480 pages are mapped
+ * anew.
  */
 #include "bodies.h"
 
@@ -54,12 +55,8 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_new, create},
-    {Py_tp_dealloc, deallocate},
-    {Py_tp_methods, methods},
-    {Py_bf_getbuffer, get_buffer},
-    {Py_tp_doc, (void *)type_doc},
-    {0, NULL},
+    {Py_tp_new, create},           {Py_tp_dealloc, deallocate},   {Py_tp_methods, methods},
+    {Py_bf_getbuffer, get_buffer}, {Py_tp_doc, (void *)type_doc}, {0, NULL},
 };
 
 static PyType_Spec spec = {

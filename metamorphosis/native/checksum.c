@@ -33,7 +33,8 @@ static uint32_t continue_by_tables(uint32_t crc, const uint8_t *data, size_t len
         uint32_t low = crc ^ little_endian(data);
         uint32_t high = little_endian(data + 4);
         crc = tables[7][low & 0xff] ^ tables[6][low >> 8 & 0xff] ^ tables[5][low >> 16 & 0xff] ^ tables[4][low >> 24] ^
-              tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^ tables[1][high >> 16 & 0xff] ^ tables[0][high >> 24];
+              tables[3][high & 0xff] ^ tables[2][high >> 8 & 0xff] ^ tables[1][high >> 16 & 0xff] ^
+              tables[0][high >> 24];
     }
     for (; length > 0; length--, data++)
         crc = (crc >> 8) ^ tables[0][(crc ^ *data) & 0xff];

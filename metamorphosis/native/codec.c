@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#define MAX_NUMBER_DIGITS 9    /* of a partition, a length and a flag; a longer number is left to the decoder */
+#define MAX_NUMBER_DIGITS 9 /* of a partition, a length and a flag; a longer number is left to the decoder */
 #define MAX_CHECKSUM_DIGITS 10
 #define MAX_ID_DIGITS 19
 #define MAX_OFFSET_DIGITS 18
@@ -39,7 +39,8 @@ static bool read_number(const uint8_t **at, const uint8_t *end, uint64_t *value)
 }
 
 /* Read the verb, topic, partition, length and flag, each with the blank after it. */
-static bool read_beginning(const uint8_t **at, const uint8_t *end, const char *verb, struct put *put, uint64_t *length) {
+static bool read_beginning(const uint8_t **at, const uint8_t *end, const char *verb, struct put *put,
+                           uint64_t *length) {
     size_t size = strlen(verb);
     if ((size_t)(end - *at) < size || memcmp(*at, verb, size) != 0)
         return false;
@@ -236,9 +237,7 @@ bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct pu
 }
 
 /* Whether the unsigned number at `token` has no superfluous zero. */
-static bool is_canonical(const uint8_t *token) {
-    return token[0] != '0' || !is_digit(token[1]);
-}
+static bool is_canonical(const uint8_t *token) { return token[0] != '0' || !is_digit(token[1]); }
 
 /* The same for a number that may be negative. */
 static bool is_canonical_signed(const uint8_t *token) {
@@ -281,9 +280,10 @@ void write_header(uint8_t header[RECORD_HEADER_BYTES], uint32_t length, uint32_t
 }
 
 uint8_t *write_number(uint8_t *to, int64_t number) {
-    static const char two[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445"
-                              "46474849505152535455565758596061626364656667686970717273747576777879808182838485868788899091"
-                              "9293949596979899";
+    static const char two[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445"
+        "46474849505152535455565758596061626364656667686970717273747576777879808182838485868788899091"
+        "9293949596979899";
     uint8_t digits[MAX_INT64_CHARACTERS + 1];
     size_t first = sizeof digits;
     uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;

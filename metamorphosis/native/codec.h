@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Header of a stored record: length, checksum, id, flag; all big-endian. */
 #define RECORD_HEADER_BYTES 20
@@ -31,6 +32,10 @@ struct span {
     const uint8_t *start;
     size_t length;
 };
+
+static inline bool same_bytes(struct span one, struct span other) {
+    return one.length == other.length && memcmp(one.start, other.start, one.length) == 0;
+}
 
 /* An ordinary put, or a record that a master syncs, with its whole body. */
 struct put {
@@ -59,9 +64,9 @@ bool read_transaction_put(const uint8_t *at, const uint8_t *end, size_t max_body
 bool read_sync(const uint8_t *at, const uint8_t *end, size_t max_body, struct put *put);
 
 /*
- * The bytes that the put or get at the start of [at, end) has in all, where it is ordinary as far as it has come and the
- * rest is missing; one more than there are while its line is not complete. 0: it is whole, or not ordinary. With `syncs`
- * the same of a `sync`, and of nothing else.
+ * The bytes that the put or get at the start of [at, end) has in all, where it is ordinary as far as it has come and
+ * the rest is missing; one more than there are while its line is not complete. 0: it is whole, or not ordinary. With
+ * `syncs` the same of a `sync`, and of nothing else.
  */
 size_t missing_end(const uint8_t *at, const uint8_t *end, size_t max_body, bool syncs);
 

@@ -35,7 +35,7 @@ static inline void release_fields(PyObject *self) {
     static void NAME##_deallocate(PyObject *self) {                                                                    \
         PyObject_GC_UnTrack(self);                                                                                     \
         NAME##_clear(self);                                                                                            \
-        release_fields(self);                                                                                                 \
+        release_fields(self);                                                                                          \
     }
 
 #define OBJECT(TYPE, NAME, INDEX) {NAME, T_OBJECT_EX, offsetof(struct TYPE##_fields, objects[INDEX]), 0, NULL}

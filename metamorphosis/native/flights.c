@@ -52,9 +52,11 @@ bool find_pair_place(const Lanes *lanes, PyObject *log, struct appender *appende
 
 /* Beginning */
 
-static PyObject *make_flight(const struct pair *pair, const struct appender *appender, PyObject *batch, double deadline) {
+static PyObject *make_flight(const struct pair *pair, const struct appender *appender, PyObject *batch,
+                             double deadline) {
     PyObject *early = PyDict_New();
-    PyObject *made = early == NULL ? NULL : PyType_GenericAlloc((PyTypeObject *)pair->appender->objects[PAIR_FLIGHT_TYPE], 0);
+    PyObject *made =
+        early == NULL ? NULL : PyType_GenericAlloc((PyTypeObject *)pair->appender->objects[PAIR_FLIGHT_TYPE], 0);
     if (made == NULL) {
         Py_XDECREF(early);
         return NULL;
@@ -230,7 +232,8 @@ static bool pass(Lanes *lanes, const struct pair *pair, PyObject *flight) {
     if (!done)
         return false;
     pair->syncs->is_heard = true;
-    return pair->syncs->failures ? ask(lanes, (PyObject *)pair->syncs, "acknowledged", NULL) : trim(lanes, pair->under_way);
+    return pair->syncs->failures ? ask(lanes, (PyObject *)pair->syncs, "acknowledged", NULL)
+                                 : trim(lanes, pair->under_way);
 }
 
 bool flight_landed(Lanes *lanes, const struct pair *pair, PyObject *object, const struct appender *place) {

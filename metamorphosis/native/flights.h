@@ -21,7 +21,8 @@ bool find_pair(const Lanes *lanes, PyObject *appender, struct pair *pair);
 /* As `PairAppender.begin`; false: Python has to be asked. */
 bool find_pair_place(const Lanes *lanes, PyObject *log, struct appender *appender);
 
-/* As `Syncs.begin_flight`, for a new batch with the records of an appender. False: an error is set, and there is none. */
+/* As `Syncs.begin_flight`, for a new batch with the records of an appender. False: an error is set, and there is none.
+ */
 bool begin_flight(Lanes *lanes, const struct pair *pair, const struct appender *appender, PyObject **batch,
                   PyObject **flight);
 
@@ -29,8 +30,8 @@ bool begin_flight(Lanes *lanes, const struct pair *pair, const struct appender *
 bool is_usual(const Lanes *lanes, const struct pair *pair, PyObject *flight);
 
 /*
- * As `PairAppender.landed`, for a usual flight whose records were written at the place of an appender, completely. False:
- * an error is set.
+ * As `PairAppender.landed`, for a usual flight whose records were written at the place of an appender, completely.
+ * False: an error is set.
  */
 bool flight_landed(Lanes *lanes, const struct pair *pair, PyObject *flight, const struct appender *place);
 

@@ -15,8 +15,8 @@ struct flush {
     struct flush *next;
     long long token; /* the caller's name for it */
     int fd;
-    int error;       /* an errno; 0: the data are on the disk */
-    double seconds;  /* duration */
+    int error;      /* an errno; 0: the data are on the disk */
+    double seconds; /* duration */
 };
 
 /* A flusher with at most `threads` threads, started on demand. NULL: errno has the reason. */

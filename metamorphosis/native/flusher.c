@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "flush.h"
+#include "taking.h"
 
 #define MOST_THREADS 1024
 
@@ -56,10 +57,7 @@ static PyObject *submit(PyObject *self, PyObject *arguments) {
 
 /* Append token, errno and seconds of a flush. */
 static bool append(PyObject *list, const struct flush *flush) {
-    PyObject *entry = Py_BuildValue("(Lid)", flush->token, flush->error, flush->seconds);
-    bool appended = entry != NULL && PyList_Append(list, entry) == 0;
-    Py_XDECREF(entry);
-    return appended;
+    return append_new(list, Py_BuildValue("(Lid)", flush->token, flush->error, flush->seconds));
 }
 
 static PyObject *take(PyObject *self, PyObject *ignored) {
@@ -109,9 +107,12 @@ static void deallocate(PyObject *self) {
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(type_doc, "Flusher(threads)\n--\n\nfdatasync in threads without the interpreter; see store/flushthreads.py.");
-PyDoc_STRVAR(submit_doc, "submit(fd, token)\n--\n\nFlush a descriptor, which must stay open until the flush has ended.");
-PyDoc_STRVAR(take_doc, "take() -> list[tuple[int, int, float]]\n--\n\nToken, errno or 0, and seconds of each ended flush.");
+PyDoc_STRVAR(type_doc,
+             "Flusher(threads)\n--\n\nfdatasync in threads without the interpreter; see store/flushthreads.py.");
+PyDoc_STRVAR(submit_doc,
+             "submit(fd, token)\n--\n\nFlush a descriptor, which must stay open until the flush has ended.");
+PyDoc_STRVAR(take_doc,
+             "take() -> list[tuple[int, int, float]]\n--\n\nToken, errno or 0, and seconds of each ended flush.");
 PyDoc_STRVAR(fileno_doc, "fileno() -> int\n--\n\nA descriptor that is readable when a flush has ended.");
 PyDoc_STRVAR(end_doc, "end()\n--\n\nEnd the threads; a thread that hangs in the kernel is left alone.");
 
@@ -124,10 +125,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_new, create},
-    {Py_tp_dealloc, deallocate},
-    {Py_tp_methods, methods},
-    {Py_tp_doc, (void *)type_doc},
+    {Py_tp_new, create}, {Py_tp_dealloc, deallocate}, {Py_tp_methods, methods}, {Py_tp_doc, (void *)type_doc},
     {0, NULL},
 };
 

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#define NUMBERS 5             /* of the line of a frame: length, flag, id, checksum, opaque */
-#define MAX_DIGITS 18         /* of a number of an answer that always fits an int64 */
+#define NUMBERS 5     /* of the line of a frame: length, flag, id, checksum, opaque */
+#define MAX_DIGITS 18 /* of a number of an answer that always fits an int64 */
 
 /* Frames */
 

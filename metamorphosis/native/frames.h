@@ -18,7 +18,7 @@ enum reading { WHOLE, PARTIAL, OTHER };
 /* The records of a run whose answers are expected next. */
 struct expected {
     struct span run;
-    size_t at; /* of the first of them, in the run */
+    size_t at;              /* of the first of them, in the run */
     int64_t opaque, offset; /* in its answer */
 };
 
@@ -51,8 +51,8 @@ uint8_t *write_run(uint8_t *to, struct span head, struct span run, int64_t opaqu
 enum reading answer_at(const uint8_t **at, const uint8_t *end, int64_t *opaque, int64_t *offset);
 
 /*
- * Step over the answers that accept the next records of a run, each at its offset; returns their number. `last`: how the
- * bytes after them begin; WHOLE: there are none, or no more records.
+ * Step over the answers that accept the next records of a run, each at its offset; returns their number. `last`: how
+ * the bytes after them begin; WHOLE: there are none, or no more records.
  */
 size_t step_over(struct expected *next, int64_t opaques, const uint8_t **past, const uint8_t *end, enum reading *last);
 

@@ -4,17 +4,10 @@
 
 #include <sys/socket.h>
 
+#include "taking.h"
+
 static PyObject *bytes_between(const struct turn *turn, size_t start, size_t end) {
     return PyBytes_FromStringAndSize((const char *)turn->replies + start, (Py_ssize_t)(end - start));
-}
-
-/* Append a value, and release it. */
-static bool append(PyObject *list, PyObject *value) {
-    if (value == NULL)
-        return false;
-    bool appended = PyList_Append(list, value) == 0;
-    Py_DECREF(value);
-    return appended;
 }
 
 /* The start of the text of a reply. */
@@ -39,12 +32,12 @@ static PyObject *unsent_replies(const struct turn *turn, PyObject *keep, const s
         const struct taken *taken = &turn->taken[at];
         if (taken->reader == NONE)
             continue;
-        made = append(replies, file_reply(turn, keep, taken, start, taken->reply_end, sent));
+        made = append_new(replies, file_reply(turn, keep, taken, start, taken->reply_end, sent));
         start = taken->reply_end;
         sent = 0;
     }
     if (made && start < answered->reply_end)
-        made = append(replies, bytes_between(turn, start, answered->reply_end));
+        made = append_new(replies, bytes_between(turn, start, answered->reply_end));
     if (!made)
         Py_CLEAR(replies);
     return replies;
@@ -78,7 +71,7 @@ static PyObject *single_replies(const struct turn *turn, PyObject *keep, const s
             break;
         PyObject *reply = taken->reader == NONE ? bytes_between(turn, start, taken->reply_end)
                                                 : file_reply(turn, keep, taken, start, taken->reply_end, 0);
-        made = append(replies, Py_BuildValue("OIN", outcome, (unsigned int)number_of(turn, taken), reply));
+        made = append_new(replies, Py_BuildValue("OIN", outcome, (unsigned int)number_of(turn, taken), reply));
     }
     if (!made)
         Py_CLEAR(replies);
@@ -96,8 +89,8 @@ PyObject *take_held(struct turn *turn, struct lane *lane) {
     bool made = replies != NULL;
     for (size_t index = held == NULL ? 0 : held->first; made && held != NULL && index < held->count; index++) {
         const struct held_reply *reply = &held->replies[index];
-        made = append(replies, Py_BuildValue("OIN", reply->outcome == NULL ? Py_None : (PyObject *)reply->outcome,
-                                             (unsigned int)reply->number, held_text(held, index)));
+        made = append_new(replies, Py_BuildValue("OIN", reply->outcome == NULL ? Py_None : (PyObject *)reply->outcome,
+                                                 (unsigned int)reply->number, held_text(held, index)));
     }
     if (!made)
         Py_CLEAR(replies);
@@ -108,7 +101,7 @@ PyObject *take_held(struct turn *turn, struct lane *lane) {
 
 void hand_held(struct turn *turn, int descriptor, struct lane *lane, PyObject *list) {
     Py_ssize_t size = (Py_ssize_t)lane->held->request_bytes;
-    if (append(list, Py_BuildValue("iinN", HANDED_WAITING, descriptor, size, take_held(turn, lane))))
+    if (append_new(list, Py_BuildValue("iinN", HANDED_WAITING, descriptor, size, take_held(turn, lane))))
         return;
     PyErr_WriteUnraisable(list);
     drop_held(turn, lane);
@@ -131,18 +124,19 @@ static void hold(struct turn *turn, struct answered *answered, PyObject *list) {
 /* Append the items of one connection. */
 static bool hand_connection(struct turn *turn, PyObject *keep, const struct answered *answered, PyObject *list) {
     int descriptor = answered->descriptor;
-    if (answered->refused && !append(list, Py_BuildValue("iinN", HANDED_WAITING, descriptor,
-                                                         (Py_ssize_t)answered->request_bytes,
-                                                         single_replies(turn, keep, answered))))
+    if (answered->refused &&
+        !append_new(list, Py_BuildValue("iinN", HANDED_WAITING, descriptor, (Py_ssize_t)answered->request_bytes,
+                                        single_replies(turn, keep, answered))))
         return false;
     if (answered->unsent &&
-        !append(list, Py_BuildValue("iiN", HANDED_UNSENT, descriptor, unsent_replies(turn, keep, answered))))
+        !append_new(list, Py_BuildValue("iiN", HANDED_UNSENT, descriptor, unsent_replies(turn, keep, answered))))
         return false;
     if (answered->rest.length == 0)
         return true;
     const struct lane *lane = find_lane(&turn->lanes, descriptor);
     PyObject *rest = PyBytes_FromStringAndSize((const char *)answered->rest.start, (Py_ssize_t)answered->rest.length);
-    return append(list, Py_BuildValue("iiNn", HANDED_BYTES, descriptor, rest, (Py_ssize_t)(lane == NULL ? 0 : lane->taken)));
+    return append_new(
+        list, Py_BuildValue("iiNn", HANDED_BYTES, descriptor, rest, (Py_ssize_t)(lane == NULL ? 0 : lane->taken)));
 }
 
 void hand_back(struct turn *turn, PyObject *keep, PyObject *list) {
@@ -158,7 +152,7 @@ void hand_back(struct turn *turn, PyObject *keep, PyObject *list) {
     }
     for (size_t index = 0; index < turn->slow_count; index++) {
         const struct ready *ready = &turn->slow[index];
-        if (!append(list, Py_BuildValue("iiI", HANDED_EVENT, ready->descriptor, (unsigned int)ready->events)))
+        if (!append_new(list, Py_BuildValue("iiI", HANDED_EVENT, ready->descriptor, (unsigned int)ready->events)))
             PyErr_Clear(); /* the set reports it again while it is ready */
     }
 }

@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #define BATCH_BUCKETS 256
-#define MAX_SPARE 256       /* empty queues that are kept for the next round */
-#define SPARE_BYTES 8192    /* a queue with more room is freed instead */
+#define MAX_SPARE 256    /* empty queues that are kept for the next round */
+#define SPARE_BYTES 8192 /* a queue with more room is freed instead */
 #define NO_BATCH UINT32_MAX
 
 /* Records that are stored, or refused, together. */

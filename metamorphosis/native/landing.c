@@ -232,9 +232,10 @@ void land(Lanes *lanes) {
 
 /* The line */
 
-const char line_doc[] = "line(descriptor) -> bool\n--\n\n"
-                        "Serve this socket from now on, as that to the slave of a pair: its answers are left to Python until\n"
-                        "`resume`; see replication/pairmaster/appending.py. False: there is no memory.";
+const char line_doc[] =
+    "line(descriptor) -> bool\n--\n\n"
+    "Serve this socket from now on, as that to the slave of a pair: its answers are left to Python until\n"
+    "`resume`; see replication/pairmaster/appending.py. False: there is no memory.";
 
 PyObject *open_line(PyObject *self, PyObject *argument) {
     struct turn *turn = ((Lanes *)self)->turn;
@@ -277,9 +278,10 @@ PyObject *expect(PyObject *self, PyObject *argument) {
     return Py_NewRef(Py_None);
 }
 
-const char resume_doc[] = "resume(number)\n--\n\n"
-                          "Everything that the slave has sent is taken: the next bytes begin with an answer. The frames\n"
-                          "below this number have theirs.";
+const char resume_doc[] =
+    "resume(number)\n--\n\n"
+    "Everything that the slave has sent is taken: the next bytes begin with an answer. The frames\n"
+    "below this number have theirs.";
 
 PyObject *resume(PyObject *self, PyObject *argument) {
     struct line *line = &((Lanes *)self)->turn->line;

@@ -20,14 +20,14 @@ void land(Lanes *lanes);
 void leave_frames(Lanes *lanes, PyObject *list);
 
 /*
- * Send them after a round, if they are many and no others are expected soon. What the socket does not take leaves in front
- * of the frames of the next round, or at the end of the turn.
+ * Send them after a round, if they are many and no others are expected soon. What the socket does not take leaves in
+ * front of the frames of the next round, or at the end of the turn.
  */
 void leave_many_frames(Lanes *lanes);
 
 /*
- * Wait a moment for the puts that are to leave together with those of this turn, which ends at `ends`; whether more have
- * come. A slave with group commit flushes the first that it gets, and the others wait for that.
+ * Wait a moment for the puts that are to leave together with those of this turn, which ends at `ends`; whether more
+ * have come. A slave with group commit flushes the first that it gets, and the others wait for that.
  */
 bool gathers(Lanes *lanes, PyObject *list, int64_t ends);
 

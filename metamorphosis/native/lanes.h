@@ -1,8 +1,8 @@
 /*
  * The connections whose requests are answered in C, and the bytes that each has left over. Does not use Python.
  *
- * A descriptor has a lane from `plain_lane` to `drop_lane`; without a lane its connection is slow. Only the caller makes
- * and drops lanes.
+ * A descriptor has a lane from `plain_lane` to `drop_lane`; without a lane its connection is slow. Only the caller
+ * makes and drops lanes.
  */
 #ifndef METAMORPHOSIS_LANES_H
 #define METAMORPHOSIS_LANES_H
@@ -20,9 +20,9 @@ struct lane {
     size_t taken;      /* bytes of requests since it became plain */
     uint32_t length;   /* of `left` */
     bool plain;
-    bool syncs;  /* the lane of a pair's master: only its `sync` requests are ordinary */
+    bool syncs;   /* the lane of a pair's master: only its `sync` requests are ordinary */
     bool answers; /* the lane of a pair's slave: it sends answers, see line.h */
-    bool active; /* bytes came since Python read this flag last */
+    bool active;  /* bytes came since Python read this flag last */
 };
 
 /* All lanes, by descriptor. */

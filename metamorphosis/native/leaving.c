@@ -49,7 +49,8 @@ static bool send_range(struct turn *turn, struct answered *answered, const struc
     off_t position = (off_t)get->position;
     ssize_t sent;
     do
-        sent = sys_sendfile(answered->descriptor, turn->readers[get->reader].descriptor, &position, (size_t)get->length);
+        sent =
+            sys_sendfile(answered->descriptor, turn->readers[get->reader].descriptor, &position, (size_t)get->length);
     while (sent < 0 && errno == EINTR);
     answered->sent_file = sent > 0 ? sent : 0;
     return answered->sent_file == get->length;

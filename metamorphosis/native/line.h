@@ -22,7 +22,7 @@ struct flight {
     size_t count;    /* of its records */
     int64_t number;  /* of its first frame, which has it as its opaque, modulo `opaques` */
     int64_t opaques; /* they begin again with 0 */
-    int64_t offset; /* of its first record, on both brokers */
+    int64_t offset;  /* of its first record, on both brokers */
 };
 
 struct line {
@@ -30,7 +30,7 @@ struct line {
     int out_to;     /* the descriptor to which `out` belongs */
     uint8_t *out;   /* frames of this turn */
     size_t out_bytes, out_room, out_records;
-    size_t wanted; /* records that are expected soon: producers have the replies to so many */
+    size_t wanted;          /* records that are expected soon: producers have the replies to so many */
     struct flight *flights; /* those from `first` on are expected */
     size_t first, count, room;
     bool paused;

@@ -177,16 +177,16 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-PyDoc_STRVAR(lingering_doc, "Lingering(busy_poll, timeout, wait, clock)\n--\n\n"
-                            "The waits of a set of sockets, with busy polls of so many microseconds. `timeout` returns the seconds\n"
-                            "until the next delayed call of the reactor, or None. A test passes a function in place of the wait\n"
-                            "(microseconds, milliseconds) -> 0: nothing came, 1: during the busy poll, 2: later; and a clock in\n"
-                            "seconds.");
+PyDoc_STRVAR(lingering_doc,
+             "Lingering(busy_poll, timeout, wait, clock)\n--\n\n"
+             "The waits of a set of sockets, with busy polls of so many microseconds. `timeout` returns the seconds\n"
+             "until the next delayed call of the reactor, or None. A test passes a function in place of the wait\n"
+             "(microseconds, milliseconds) -> 0: nothing came, 1: during the busy poll, 2: later; and a clock in\n"
+             "seconds.");
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)lingering_doc}, {Py_tp_init, initialize},       {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},               {Py_tp_dealloc, deallocate},    {Py_tp_methods, methods},
-    {Py_tp_members, members},           {0, NULL},
+    {Py_tp_doc, (void *)lingering_doc}, {Py_tp_init, initialize}, {Py_tp_traverse, traverse}, {Py_tp_clear, clear},
+    {Py_tp_dealloc, deallocate},        {Py_tp_methods, methods}, {Py_tp_members, members},   {0, NULL},
 };
 
 static PyType_Spec spec = {

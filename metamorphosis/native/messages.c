@@ -12,6 +12,7 @@
 
 #include "checksum.h"
 #include "codec.h"
+#include "taking.h"
 
 struct message {
     PyObject_HEAD PyObject *topic, *partition;
@@ -119,9 +120,7 @@ static bool append_message(struct reading *reading, const uint8_t *at, const str
     message->flag = record->flag;
     message->start = record->body.start - reading->data;
     message->end = message->start + (Py_ssize_t)record->body.length;
-    int result = PyList_Append(reading->messages, made);
-    Py_DECREF(made);
-    return result == 0;
+    return append_new(reading->messages, made);
 }
 
 /* Make messages of the records in [at, end), up to the first that is not readable; NULL after an error. */

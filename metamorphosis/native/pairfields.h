@@ -1,6 +1,6 @@
 /*
- * The fields of a pair's objects that the turn reads and changes; replication/pairmaster/fields.py says what they are for.
- * The objects of Python come first, see fieldtypes.h.
+ * The fields of a pair's objects that the turn reads and changes; replication/pairmaster/fields.py says what they are
+ * for. The objects of Python come first, see fieldtypes.h.
  */
 #ifndef METAMORPHOSIS_PAIRFIELDS_H
 #define METAMORPHOSIS_PAIRFIELDS_H

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "frames.h"
+#include "taking.h"
 
 /* Frames */
 
@@ -37,10 +38,7 @@ static Py_ssize_t measure(PyObject *pieces, size_t head, int64_t opaque, int64_t
         struct span header, body;
         if (!record_at(pieces, index, &header, &body))
             return -1;
-        PyObject *size = PyLong_FromSize_t(RECORD_HEADER_BYTES + body.length);
-        int result = size == NULL ? -1 : PyList_Append(sizes, size);
-        Py_XDECREF(size);
-        if (result < 0)
+        if (!append_new(sizes, PyLong_FromSize_t(RECORD_HEADER_BYTES + body.length)))
             return -1;
         total += frame_length(head, header, body, opaque);
         opaque = next_opaque(opaque, opaques);
@@ -115,12 +113,7 @@ PyObject *run_frames(PyObject *module, PyObject *arguments) {
 
 /* Answers */
 
-static bool append_number(PyObject *list, int64_t number) {
-    PyObject *value = PyLong_FromLongLong(number);
-    int result = value == NULL ? -1 : PyList_Append(list, value);
-    Py_XDECREF(value);
-    return result == 0;
-}
+static bool append_number(PyObject *list, int64_t number) { return append_new(list, PyLong_FromLongLong(number)); }
 
 const char accepted_doc[] = "accepted(data) -> (list[int], list[int], int, bool)\n--\n\n"
                             "The answers at the front of data that accept a record; see frames.accepted.";
@@ -152,8 +145,9 @@ PyObject *accepted(PyObject *module, PyObject *arguments) {
     return result;
 }
 
-const char run_accepted_doc[] = "run_accepted(data, position, run, at, opaque, opaques, offset) -> (int, int, int)\n--\n\n"
-                                "The answers that accept the next records of a run; see frames.accepted_of_run.";
+const char run_accepted_doc[] =
+    "run_accepted(data, position, run, at, opaque, opaques, offset) -> (int, int, int)\n--\n\n"
+    "The answers that accept the next records of a run; see frames.accepted_of_run.";
 
 PyObject *run_accepted(PyObject *module, PyObject *arguments) {
     Py_buffer data, runs;

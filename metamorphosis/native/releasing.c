@@ -29,7 +29,8 @@ void hand_lanes(struct turn *turn, const struct batch *batch, bool failed, PyObj
 /* Append to the waiters of a batch what calls the set with it. */
 static bool watch(Lanes *lanes, PyObject *outcome) {
     PyObject *waiters = PyObject_GetAttrString(outcome, "waiters");
-    PyObject *waiter = waiters == NULL ? NULL : PyObject_CallFunctionObjArgs(lanes->partial, lanes->decided, outcome, NULL);
+    PyObject *waiter =
+        waiters == NULL ? NULL : PyObject_CallFunctionObjArgs(lanes->partial, lanes->decided, outcome, NULL);
     bool done = waiter != NULL && PyList_Append(waiters, waiter) == 0;
     Py_XDECREF(waiters);
     Py_XDECREF(waiter);

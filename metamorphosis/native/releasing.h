@@ -4,7 +4,8 @@
 
 #include "lanesobject.h"
 
-/* Send the replies that waited for a batch that is stored. False: sockets did not take all of them, see `hand_lanes`. */
+/* Send the replies that waited for a batch that is stored. False: sockets did not take all of them, see `hand_lanes`.
+ */
 bool send_all(struct turn *turn, const struct batch *batch);
 
 /* Append the items of the connections that Python has to serve: they have unsent replies, or some to be refused. */

@@ -58,8 +58,8 @@ static void add_record(struct turn *turn, struct answered *answered, uint32_t to
 }
 
 /*
- * Whether the checksum is right, the store takes the body, and there is room for it. A reply with a range of a file does
- * not wait: behind one, a put that collects is left.
+ * Whether the checksum is right, the store takes the body, and there is room for it. A reply with a range of a file
+ * does not wait: behind one, a put that collects is left.
  */
 static bool may_store(struct turn *turn, const struct answered *answered, const struct put *put, uint32_t *checksum,
                       uint32_t *to) {

@@ -6,10 +6,6 @@
 
 #include <string.h>
 
-static bool same(struct span one, struct span other) {
-    return one.length == other.length && memcmp(one.start, other.start, one.length) == 0;
-}
-
 static uint32_t add_span(uint32_t hash, struct span span) {
     for (size_t index = 0; index < span.length; index++)
         hash = (hash ^ span.start[index]) * 16777619u; /* FNV-1a */
@@ -30,7 +26,7 @@ void clear_routes(struct turn *turn) {
 }
 
 static bool takes(const struct appender *appender, struct span topic, struct span partition, bool syncs) {
-    return appender->syncs == syncs && same(appender->topic, topic) && same(appender->partition, partition);
+    return appender->syncs == syncs && same_bytes(appender->topic, topic) && same_bytes(appender->partition, partition);
 }
 
 uint32_t find_appender(struct turn *turn, struct span topic, struct span partition, bool syncs) {
@@ -52,7 +48,7 @@ uint32_t find_appender(struct turn *turn, struct span topic, struct span partiti
 }
 
 static bool reads(const struct reader *reader, struct span topic, struct span partition, int64_t offset) {
-    return same(reader->topic, topic) && same(reader->partition, partition) &&
+    return same_bytes(reader->topic, topic) && same_bytes(reader->partition, partition) &&
            (reader->segment == NULL || (offset >= reader->start && offset < reader->limit));
 }
 

@@ -94,8 +94,9 @@ PyObject *take_run(PyObject *module, PyObject *arguments) {
     Py_buffer buffer, key;
     Py_ssize_t start, end;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*nny*O!nnnLO!O!O!:take_run", &buffer, &start, &end, &key, &PyDict_Type, &run.places, &run.max_body, &run.room, &run.overhead, &run.next_id,
-                          &PyList_Type, &run.messages, &PyList_Type, &run.records, &PyList_Type, &run.replies))
+    if (!PyArg_ParseTuple(arguments, "y*nny*O!nnnLO!O!O!:take_run", &buffer, &start, &end, &key, &PyDict_Type,
+                          &run.places, &run.max_body, &run.room, &run.overhead, &run.next_id, &PyList_Type,
+                          &run.messages, &PyList_Type, &run.records, &PyList_Type, &run.replies))
         return NULL;
     run.key = (struct span){key.buf, (size_t)key.len};
     PyObject *result = NULL;

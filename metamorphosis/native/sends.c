@@ -1,6 +1,6 @@
 /*
- * The loops of a sending client: the frame of a put, the replies of a chunk, the place in the reply to a put. The results
- * are Python objects. Unusual input is left to the code in Python.
+ * The loops of a sending client: the frame of a put, the replies of a chunk, the place in the reply to a put. The
+ * results are Python objects. Unusual input is left to the code in Python.
  */
 #include "sends.h"
 
@@ -10,6 +10,7 @@
 
 #include "checksum.h"
 #include "codec.h"
+#include "taking.h"
 
 #define SHORT_DIGITS 9 /* of a status and a length: always fits an int32 */
 #define LONG_DIGITS 19 /* of an id and an offset */
@@ -88,9 +89,7 @@ static bool append_reply(PyObject *replies, const struct reply *reply) {
     Py_XDECREF(status);
     Py_XDECREF(body);
     Py_XDECREF(opaque);
-    int result = found == NULL ? -1 : PyList_Append(replies, found);
-    Py_XDECREF(found);
-    return result == 0;
+    return append_new(replies, found);
 }
 
 static const char split_replies_doc[] =

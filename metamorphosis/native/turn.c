@@ -27,8 +27,12 @@ bool make_room_for(void **array, size_t *room, size_t wanted, size_t each) {
 }
 
 bool make_turn(struct turn *turn, int set, size_t max_body, size_t max_held, struct calls calls) {
-    *turn = (struct turn){
-        .set = set, .lone = -1, .max_body = max_body, .max_held = max_held, .calls = calls, .crc32 = checksum_ways()->crc32};
+    *turn = (struct turn){.set = set,
+                          .lone = -1,
+                          .max_body = max_body,
+                          .max_held = max_held,
+                          .calls = calls,
+                          .crc32 = checksum_ways()->crc32};
     memset(turn->appender_buckets, 0xff, sizeof turn->appender_buckets);
     memset(turn->reader_buckets, 0xff, sizeof turn->reader_buckets);
     make_batches(&turn->batches);

@@ -3,8 +3,8 @@
  * does not use Python; broker/hotpath/turn.py has its rules.
  *
  * A turn consists of rounds, each complete in itself: `receive_round` receives and reads requests, `fill_records` makes
- * the data of a store, `leave_round` writes to the files and then sends the replies. The spans of a round are valid until
- * the next `receive_round`.
+ * the data of a store, `leave_round` writes to the files and then sends the replies. The spans of a round are valid
+ * until the next `receive_round`.
  */
 #ifndef METAMORPHOSIS_TURN_H
 #define METAMORPHOSIS_TURN_H
@@ -22,12 +22,12 @@
 #include "line.h"
 
 #define MAX_EVENTS 1024
-#define AREA_BYTES (512 << 10)     /* received in a round, from all connections */
-#define LANE_BYTES (256 << 10)     /* from one connection */
-#define ROOM_BYTES (64 << 10)      /* the least free room to serve a connection */
-#define LEFT_BYTES (64 << 10)      /* a longer request is ordinary only when it is complete */
-#define LANE_FILE_BYTES (1 << 20)  /* gets of one connection in a round; the rest is left to Python */
-#define TURN_NANOSECONDS 1000000   /* no further round begins after this time */
+#define AREA_BYTES (512 << 10)    /* received in a round, from all connections */
+#define LANE_BYTES (256 << 10)    /* from one connection */
+#define ROOM_BYTES (64 << 10)     /* the least free room to serve a connection */
+#define LEFT_BYTES (64 << 10)     /* a longer request is ordinary only when it is complete */
+#define LANE_FILE_BYTES (1 << 20) /* gets of one connection in a round; the rest is left to Python */
+#define TURN_NANOSECONDS 1000000  /* no further round begins after this time */
 #define NONE UINT32_MAX
 
 /* A store that puts of this round go to, or records of a pair's master. */
@@ -42,8 +42,8 @@ struct appender {
     int descriptor;
     int64_t position, next_offset;
     size_t bytes, count;
-    uint32_t first, last; /* of its records, in `taken` */
-    const uint8_t *data;  /* the data to write, `bytes` long, inside `memory` */
+    uint32_t first, last;   /* of its records, in `taken` */
+    const uint8_t *data;    /* the data to write, `bytes` long, inside `memory` */
     void *memory, *outcome; /* owned by the caller */
     uint32_t before;        /* records that `outcome` has before those of this round */
     size_t written;
@@ -66,14 +66,14 @@ struct reader {
 
 /* A request that was taken, and its reply: a text, and for a get a range of a file after it. */
 struct taken {
-    size_t reply_end; /* end of the text in `replies` */
+    size_t reply_end;          /* end of the text in `replies` */
     uint32_t appender, reader; /* one of them is NONE */
     struct span body;
     int64_t id;
     uint32_t checksum;
     int32_t flag;
-    uint32_t next;   /* the next record of the same store */
-    uint32_t number; /* of the record among those of its store in this round */
+    uint32_t next;            /* the next record of the same store */
+    uint32_t number;          /* of the record among those of its store in this round */
     uint32_t request;         /* bytes of the request */
     int64_t position, length; /* the range of a get in the file */
 };
@@ -81,19 +81,19 @@ struct taken {
 /* A connection that was served in this round. */
 struct answered {
     int descriptor;
-    bool syncs;                  /* of a pair's master */
-    bool answers;                /* of a pair's slave */
-    uint32_t first, end;         /* its requests in `taken` */
-    size_t request_bytes;        /* their bytes */
+    bool syncs;           /* of a pair's master */
+    bool answers;         /* of a pair's slave */
+    uint32_t first, end;  /* its requests in `taken` */
+    size_t request_bytes; /* their bytes */
     size_t reply_start, reply_end;
     struct span rest; /* received bytes that are not ordinary */
     bool has_gets;
-    bool waits;   /* a reply waits for a batch of the caller, or stands behind such a reply: nothing was sent */
-    bool refused; /* a record of its puts is not in the file: nothing was sent */
-    size_t sent;             /* end of the sent texts in `replies` */
-    uint32_t reached;        /* the first request whose reply has not left */
-    int64_t sent_file;       /* sent bytes of its range */
-    bool unsent;             /* the socket did not take everything */
+    bool waits;        /* a reply waits for a batch of the caller, or stands behind such a reply: nothing was sent */
+    bool refused;      /* a record of its puts is not in the file: nothing was sent */
+    size_t sent;       /* end of the sent texts in `replies` */
+    uint32_t reached;  /* the first request whose reply has not left */
+    int64_t sent_file; /* sent bytes of its range */
+    bool unsent;       /* the socket did not take everything */
 };
 
 /* A socket that is left to the caller. */
@@ -152,7 +152,7 @@ struct turn {
     size_t served;        /* sockets, likewise */
     int last;             /* the socket that was served last */
     int lone;             /* the only socket of the turn before that served any; -1: it served several */
-    bool has_id; /* `next_id` is valid */
+    bool has_id;          /* `next_id` is valid */
     int64_t next_id;
 };
 

@@ -176,8 +176,8 @@ static PyObject *ends_of(const struct turn *turn, const struct appender *appende
 /* Let records join a batch; returns it, a new reference. NULL: an error is set. */
 static PyObject *collect(Lanes *lanes, struct appender *appender) {
     lanes->asked = true;
-    PyObject *answer = PyObject_CallFunction(lanes->collected, "OOn", appender->store, appender->memory,
-                                             (Py_ssize_t)appender->count);
+    PyObject *answer =
+        PyObject_CallFunction(lanes->collected, "OOn", appender->store, appender->memory, (Py_ssize_t)appender->count);
     PyObject *outcome = NULL;
     if (answer != NULL && PyArg_ParseTuple(answer, "OI", &outcome, &appender->before))
         Py_INCREF(outcome);
@@ -187,14 +187,16 @@ static PyObject *collect(Lanes *lanes, struct appender *appender) {
     return outcome;
 }
 
-/* Pass records on that are written later; returns the batch that their replies wait for, NULL: unknown after an error. */
+/* Pass records on that are written later; returns the batch that their replies wait for, NULL: unknown after an error.
+ */
 static PyObject *pass_on(Lanes *lanes, struct appender *appender) {
     if (appender->memory == NULL) {
         PyErr_NoMemory();
         report(lanes->collected);
         return NULL;
     }
-    PyObject *outcome = appender->sends && is_open(&lanes->turn->line) ? launch(lanes, appender) : collect(lanes, appender);
+    PyObject *outcome =
+        appender->sends && is_open(&lanes->turn->line) ? launch(lanes, appender) : collect(lanes, appender);
     if (outcome != NULL && !await(lanes, outcome))
         Py_CLEAR(outcome);
     report(lanes->collected);
@@ -207,11 +209,11 @@ static PyObject *tell(Lanes *lanes, const struct appender *appender) {
         return Py_NewRef(Py_None);
     lanes->asked = true;
     PyObject *store = appender->store, *records = records_of(appender);
-    PyObject *outcome = appender->written == appender->bytes
-                            ? PyObject_CallFunction(lanes->took, "ONn", store, records, (Py_ssize_t)appender->count)
-                            : PyObject_CallFunction(lanes->failed, "ONNni", store, records,
-                                                    ends_of(lanes->turn, appender), (Py_ssize_t)appender->written,
-                                                    appender->error);
+    PyObject *outcome =
+        appender->written == appender->bytes
+            ? PyObject_CallFunction(lanes->took, "ONn", store, records, (Py_ssize_t)appender->count)
+            : PyObject_CallFunction(lanes->failed, "ONNni", store, records, ends_of(lanes->turn, appender),
+                                    (Py_ssize_t)appender->written, appender->error);
     if (outcome == NULL && appender->written == appender->bytes)
         withdraw(lanes, store);
     report(lanes->took);
@@ -245,7 +247,8 @@ void leave_files(Lanes *lanes) {
         struct reader *reader = &turn->readers[index];
         if (reader->segment == NULL)
             continue;
-        Py_XDECREF(PyObject_CallFunction(lanes->served, "OOn", reader->store, reader->segment, (Py_ssize_t)reader->count));
+        Py_XDECREF(
+            PyObject_CallFunction(lanes->served, "OOn", reader->store, reader->segment, (Py_ssize_t)reader->count));
         report(lanes->served);
         Py_DECREF((PyObject *)reader->store);
         Py_DECREF((PyObject *)reader->segment);

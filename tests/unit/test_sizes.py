@@ -19,6 +19,9 @@ CLASS_LINES = 250
 FUNCTION_LINES = 32
 """Those of the code below the docstring."""
 
+LINE_CHARACTERS_OF_C = 120
+"""As in ``.clang-format``; Ruff judges the Python."""
+
 ANY, ANY_OF_CLIENT = 220, 120
 """The uses of ``Any`` stay below these."""
 
@@ -80,6 +83,15 @@ class SizeTests(SynchronousTestCase):
         """No module is above the limit."""
         counts = {name: source.count("\n") for name, source in self.sources.items()}
         self.assertEqual({n: c for n, c in counts.items() if c > MODULE_LINES}, {})
+
+    def test_sources_of_c(self) -> None:
+        """The same limit for the part in C, and one for its lines."""
+        found = []
+        for path in sorted((PACKAGE / "native").glob("*.[ch]")):
+            lines = path.read_text("utf-8").splitlines()
+            if len(lines) > MODULE_LINES or max(map(len, lines)) > LINE_CHARACTERS_OF_C:
+                found.append(f"{path.name}: {len(lines)} lines of {max(map(len, lines))}")
+        self.assertEqual(found, [])
 
     def test_classes_and_functions(self) -> None:
         """Those above the limits say why."""
