@@ -11,9 +11,9 @@ each session event every node is read again, because the server may have lost so
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 
 from metamorphosis.cluster.model import Broker, TopicRegistration
 from metamorphosis.cluster.nodes import BrokerNodes
@@ -21,8 +21,9 @@ from metamorphosis.cluster.ownership import Occupied, OwnNodes
 from metamorphosis.cluster.paths import Paths
 from metamorphosis.errors import NoNode, NotEmpty, RegistryError, RegistryUnavailable
 from metamorphosis.interfaces import IRegistry
+from metamorphosis.parallel import in_parallel
 
-LANES = 16
+AT_ONCE = 16
 """Topics registered, or nodes deleted, at the same time."""
 
 
@@ -91,8 +92,8 @@ class HeldNodes:
             await self._register_broker(generation)
         except RegistryError as error:
             return [error]
-        names = iter(sorted(self._open))
-        await _in_lanes(lambda: self._register_topics(names, generation, faults))
+        names = self._names(generation, faults)
+        await in_parallel(names, lambda name: self._register(name, generation, faults), AT_ONCE)
         return faults
 
     async def _register_broker(self, generation: int) -> None:
@@ -114,27 +115,35 @@ class HeldNodes:
             await self._registry.create(parent, self._nodes.url, False)
         self._note(parent, self._nodes.url, generation)
 
-    async def _register_topics(
-        self, names: Iterator[str], generation: int, faults: list[RegistryError]
-    ) -> None:
-        """One lane: takes the next topic until none is left, the session changes or the broker
-        leaves."""
-        for name in names:
-            topic = self.topics[name]
-            right = True
-            for path, data in self._nodes.of_topic(topic):
-                if generation != self._generation or self.leaving:
+    def _names(self, generation: int, faults: Sequence[RegistryError]) -> Iterator[str]:
+        """The topics to register, as long as there is a connection."""
+        for name in sorted(self._open):
+            if any(isinstance(fault, RegistryUnavailable) for fault in faults):
+                return
+            if self._may_go_on(generation):
+                yield name
+
+    def _may_go_on(self, generation: int) -> bool:
+        """Whether the session is the same, and the broker does not leave."""
+        return generation == self._generation and not self.leaving
+
+    async def _register(self, name: str, generation: int, faults: list[RegistryError]) -> None:
+        """Make the nodes of one topic."""
+        topic = self.topics[name]
+        right = True
+        for path, data in self._nodes.of_topic(topic):
+            if not self._may_go_on(generation):
+                return
+            try:
+                await self._hold(path, data, generation)
+            except RegistryError as error:
+                faults.append(error)
+                right = False
+                if isinstance(error, RegistryUnavailable):
                     return
-                try:
-                    await self._hold(path, data, generation)
-                except RegistryError as error:
-                    faults.append(error)
-                    right = False
-                    if isinstance(error, RegistryUnavailable):
-                        return
-            if right and generation == self._generation and topic is self.topics[name]:
-                self._open.discard(name)
-                self._awaited.pop(name, Deferred()).callback(None)
+        if right and generation == self._generation and topic is self.topics[name]:
+            self._open.discard(name)
+            self._awaited.pop(name, Deferred()).callback(None)
 
     async def _hold(
         self, path: str, data: bytes | None, generation: int, in_place: bool = False
@@ -233,13 +242,7 @@ class HeldNodes:
             await self._clear_parent(parent)
             del left[parent]
             self._held.pop(parent, None)
-        rest = iter(left)
-
-        async def lane() -> None:
-            for path in rest:
-                await delete(path)
-
-        await _in_lanes(lane)
+        await in_parallel(left, delete, AT_ONCE)
 
     async def _clear_parent(self, parent: str) -> None:
         """Delete the parent node; if a slave is below it, write empty data, which mean that its
@@ -251,16 +254,3 @@ class HeldNodes:
             pass
         except NotEmpty:
             await self._registry.set_data(parent, b"")
-
-
-async def _in_lanes(lane: Callable[[], Awaitable[None]]) -> None:
-    """Run ``lane`` ``LANES`` times in parallel; when all have ended, raise the first error."""
-
-    async def run() -> None:
-        await lane()
-
-    lanes = [Deferred.fromCoroutine(run()) for _ in range(LANES)]
-    try:
-        await gatherResults(lanes, consumeErrors=True)
-    except FirstError as error:
-        error.subFailure.raiseException()

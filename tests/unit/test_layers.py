@@ -68,7 +68,7 @@ LAYERS = {
         "client.group.balancing",
         "client.delivery.duplicates",
     },
-    "interfaces": {"interfaces", "readgate", "gathering", "sockets"},
+    "interfaces": {"interfaces", "readgate", "gathering", "parallel", "sockets"},
     "store": {"threads", "daemon.directorylock", "store"},
     "cluster": {"cluster"},
     "transactions": {"transactions"},

@@ -3,8 +3,8 @@ The pair is joined after each connect, and a partition of it whenever its two lo
 then its puts are refused.
 
 A *round* after a connect asks for the ends of every partition that either broker may have, so that
-the amount of work is known, and joins ``LANES`` partitions at a time. Later, single partitions are
-joined when they part. After a failure of the slave or of the disk the attempt is repeated every
+the amount of work is known, and joins ``AT_ONCE`` partitions at a time. Later, single partitions
+are joined when they part. After a failure of the slave or of the disk the attempt is repeated every
 ``RETRY_SECONDS``; a diverged partition is compared again every ``DIVERGED_SECONDS``, after a reload
 and after every connect.
 """
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.logger import Logger
 
 from metamorphosis.errors import OffsetTooSmall, PeerError, PeerUnreachable, StoreError
+from metamorphosis.parallel import in_parallel
 from metamorphosis.replication import alarms
-from metamorphosis.replication.pairmaster.lanes import in_lanes
 from metamorphosis.replication.pairmaster.looks import EndLooks
 from metamorphosis.replication.pairmaster.pairedlog import PairedLog
 from metamorphosis.replication.pairmaster.partitionjoin import GROUP, Diverged, PartitionJoin
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from metamorphosis.replication.pairmaster.syncs import Syncs
     from metamorphosis.replication.peer import Peer
 
-LANES: Final = 4
+AT_ONCE: Final = 4
+"""Partitions joined at a time."""
+
 QUESTIONS: Final = 64
 """Limit of requests for the ends of partitions at a time."""
 
@@ -209,14 +211,14 @@ class Joining:
                 end = 0 if ends is None else ends.end
                 self._total += abs(end - log.store.next_offset)
 
-        await in_lanes(self._logs.places(), one, QUESTIONS)
+        await in_parallel(self._logs.places(), one, QUESTIONS)
 
     async def _join_all(self, logs: Iterable[PairedLog], connection: int) -> None:
         async def one(log: PairedLog) -> None:
             if connection == self._connection and log.is_quiet:
                 await self._join(log, connection)
 
-        await in_lanes(logs, one, LANES)
+        await in_parallel(logs, one, AT_ONCE)
 
     def _progressed(self, sent: int, fetched: int) -> None:
         self.sent += sent

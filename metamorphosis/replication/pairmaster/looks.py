@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from metamorphosis.errors import PeerError
-from metamorphosis.replication.pairmaster.lanes import in_lanes
+from metamorphosis.parallel import in_parallel
 from metamorphosis.replication.pairmaster.pairedlog import PairedLog
 from metamorphosis.replication.pairmaster.partitionjoin import GROUP
 from metamorphosis.replication.pairmaster.standing import Standing
@@ -70,7 +70,7 @@ class EndLooks:
             if ends is not None and ends.end > own and _is_still(log):
                 log.part(f"the slave's log ends at {ends.end}, this one at {own}")
 
-        await in_lanes(list(self._logs), one, QUESTIONS)
+        await in_parallel(list(self._logs), one, QUESTIONS)
         if row == self._row:
             self._later()
 

@@ -1,4 +1,4 @@
-"""The same work for many items, a few at a time."""
+"""The same work for many items, a few of them at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 T = TypeVar("T")
 
 
-async def in_lanes(items: Iterable[T], one: Callable[[T], Awaitable[None]], lanes: int) -> None:
+async def in_parallel(items: Iterable[T], one: Callable[[T], Awaitable[None]], most: int) -> None:
     """
-    Call ``one`` for each item, at most ``lanes`` at a time.
+    Call ``one`` for each item, at most ``most`` at a time. Thread: reactor.
+
+    An item is taken from ``items`` when its turn comes: a generator may end early.
 
     :raises Exception: the first error; the other calls end by themselves.
     """
@@ -22,7 +24,7 @@ async def in_lanes(items: Iterable[T], one: Callable[[T], Awaitable[None]], lane
         for item in rest:
             await one(item)
 
-    running = [Deferred.fromCoroutine(lane()) for _ in range(lanes)]
+    running = [Deferred.fromCoroutine(lane()) for _ in range(most)]
     try:
         await gatherResults(running, consumeErrors=True)
     except FirstError as error:
