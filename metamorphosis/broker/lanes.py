@@ -6,9 +6,7 @@ that it leaves are served in Python.
 
 A connection is plain while Python has no pending request of it. A slow connection becomes plain
 when its socket is readable. A plain one becomes slow as soon as the turn leaves a part of its data,
-or its transport has to write or pause. Connections whose requests are mostly not ordinary would
-change all the time: each time that the turn leaves bytes after taking little, the connection stays
-slow for twice as many events.
+or its transport has to write or pause; ``slowspells`` says for how many events at least.
 
 Replies that wait for a batch, because their store cannot write at once, wait in C. They leave when
 the batch is stored. When its records have to be refused, the connection becomes slow, and Python
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from metamorphosis.broker.hotpath.turn import BYTES, EVENT, UNSENT, WAITING, TurnStores
 from metamorphosis.broker.replies import FileReply, send_mixed
+from metamorphosis.broker.slowspells import SlowSpells
 from metamorphosis.broker.sockets import BrokerSockets, Line, Take
 from metamorphosis.native import compiled, turn
 from metamorphosis.store.batch import STORED
@@ -37,18 +36,10 @@ if TYPE_CHECKING:
     from metamorphosis.broker.connections import Connections
     from metamorphosis.store.batch import Batch
 
-LONGEST_WAIT = 63
-"""The most events for which a connection stays slow."""
-
-WORTH = 1024
-"""If the turn took at least this many bytes of requests, it was worth making the connection
-plain."""
-
 
 class LaneSet(BrokerSockets):
     """
-    See the module. Thread: reactor. A long class, because every method uses the same states of the
-    connections.
+    See the module. Thread: reactor.
 
     :param shared: what the connections share.
     :ivar plain: descriptors of the plain connections.
@@ -76,7 +67,7 @@ class LaneSet(BrokerSockets):
         self._ordinary = True  # so were the requests of this turn
         self._slowed: dict[int, Any] = {}  # transports that were plain in this turn; some pause
         self.lingering = compiled.Lingering(shared.busy_poll, _timeout_of(reactor))
-        self._waits: dict[int, list[int]] = {}  # remaining events, and their first number
+        self._spells = SlowSpells()
 
     def doRead(self) -> None:
         """Let the turn serve the ready sockets, serve in Python those that it leaves, then write
@@ -150,7 +141,7 @@ class LaneSet(BrokerSockets):
             connection = transport.protocol
             if kind == BYTES:
                 data, taken = rest
-                self._left_bytes(transport.fileno(), taken)
+                self._spells.left(transport.fileno(), taken)
                 connection.take_in(data)
             elif kind == WAITING:
                 connection.answer(*rest)
@@ -180,13 +171,6 @@ class LaneSet(BrokerSockets):
             if held and self._shared.overloaded:
                 for descriptor in list(self.plain):
                     self._end_plain(descriptor, self._transports[descriptor])
-
-    def _left_bytes(self, descriptor: int, taken: int) -> None:
-        if taken >= WORTH:
-            self._waits.pop(descriptor, None)
-            return
-        wait = self._waits.setdefault(descriptor, [0, 0])
-        wait[0] = wait[1] = min(2 * wait[1] + 1, LONGEST_WAIT)
 
     # Adopted sockets
 
@@ -246,9 +230,7 @@ class LaneSet(BrokerSockets):
         descriptor = transport.fileno()
         if self._masks[descriptor] != EPOLLIN:
             return False  # bytes are queued, and the replies would overtake them
-        wait = self._waits.get(descriptor)
-        if wait is not None and wait[0] > 0:
-            wait[0] -= 1
+        if self._spells.goes_on(descriptor):
             return False
         left = transport.protocol.begin_plain()
         if left is None:
@@ -296,7 +278,7 @@ class LaneSet(BrokerSockets):
                 self._close_line(descriptor, transport)
             if not mask:
                 self._lanes.slow(descriptor)  # drops an event that was not served yet
-                self._waits.pop(descriptor, None)
+                self._spells.forget(descriptor)
         super()._change(transport, more, less)
 
 
