@@ -46,7 +46,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from metamorphosis.errors import StoreError, StoreStalled
 from metamorphosis.store.apart import ApartWrites
-from metamorphosis.store.appender import Appender
+from metamorphosis.store.appender import UNKNOWN_END, Appender
 from metamorphosis.store.batch import STORED, Batch, Copy
 from metamorphosis.store.collectinglog import CollectingLog, refuse
 from metamorphosis.store.environment import StoreEnvironment
@@ -174,7 +174,8 @@ class MessageStore(CollectingLog):
 
         :param error: None: the disk answers again.
         """
-        self.stalled = error
+        if self.stalled is not UNKNOWN_END:  # that lasts until the next start
+            self.stalled = error
         if error is None:
             return
         if self.apart is not None:
@@ -219,7 +220,7 @@ class MessageStore(CollectingLog):
         self.life = Life.CLOSING
         self.commit()
         self._end_if_idle()
-        if self.stalled is not None:
+        if self.environment.stalled() is not None or self.stalled not in (None, UNKNOWN_END):
             self._tell_ended()
         return closed
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreStalled
-from metamorphosis.store.appender import COLLECTS
+from metamorphosis.store.appender import COLLECTS, UNKNOWN_END
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.states import Life, Worker
 from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
 
 
-class BeginTests(SynchronousTestCase):
-    """``Appender.begin``."""
+class StoreCase(SynchronousTestCase):
+    """Tests of one store."""
 
     def store(self, threshold: int = 1000) -> MessageStore:
         """A store that has a message."""
@@ -26,6 +27,10 @@ class BeginTests(SynchronousTestCase):
         store = broker.stores.get("test", 0)
         assert store is not None
         return store
+
+
+class BeginTests(StoreCase):
+    """``Appender.begin``."""
 
     def test_usual_state(self) -> None:
         """The place is the end of the last segment."""
@@ -75,3 +80,43 @@ class BeginTests(SynchronousTestCase):
         store.last.close()
         expected = (store.appender, COLLECTS, 0, 25, False)
         self.assertEqual((store.appender.begin(), store.last.fd), (expected, -1))
+
+
+class WithdrawnTests(StoreCase):
+    """A store that takes no more messages until the next start."""
+
+    def test_disk_that_answers_again(self) -> None:
+        """It takes none after a disk that did not answer for a while, either."""
+        store = self.store()
+        store.appender.withdraw()
+        for error in (StoreStalled("the disk does not answer"), None):
+            store.stall(error)
+            self.assertIs(store.stalled, UNKNOWN_END)
+            self.assertIsNone(store.appender.begin())
+            with self.assertRaisesRegex(StoreStalled, "not known"):
+                store.open_batch()
+
+    def test_close(self) -> None:
+        """The end waits for the last flush of what was acknowledged, unless the disk does not
+        answer."""
+        for disk_error in (None, StoreStalled("the disk does not answer")):
+            broker = Broker(self.mktemp())
+            client = broker.client()
+            client.send(put(b"first"))
+            store = broker.stores.get("test", 0)
+            assert store is not None
+            work: list[Callable[[], object]] = []
+            self.patch(
+                store.environment.threads,
+                "submit",
+                lambda call, done, work=work: work.append(lambda: done(call(), None)),
+            )
+            store.environment = replace(store.environment, stalled=lambda error=disk_error: error)
+            client.send(put(b"second"))
+            store.appender.withdraw()
+            closed = store.close()
+            self.assertEqual(len(work), 1)
+            if disk_error is None:
+                self.assertNoResult(closed)
+                work.pop()()
+            self.successResultOf(closed)
