@@ -6,7 +6,8 @@
 #include "bodies.h"
 
 struct body {
-    PyObject_HEAD PyObject *bytes;
+    PyObject_HEAD
+    PyObject *bytes;
 };
 
 static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {

@@ -13,7 +13,8 @@
 #define MOST_THREADS 1024
 
 struct object {
-    PyObject_HEAD struct flusher *flusher; /* NULL: it has ended */
+    PyObject_HEAD
+    struct flusher *flusher; /* NULL: it has ended */
 };
 
 static struct flusher *flusher_of(PyObject *self) {

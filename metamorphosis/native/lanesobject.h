@@ -11,7 +11,8 @@
 
 /* `turn` is allocated separately: it is too large for an object of the limited API. */
 typedef struct {
-    PyObject_HEAD struct turn *turn;
+    PyObject_HEAD
+    struct turn *turn;
     PyObject *begin, *took, *failed, *collected, *find, *served, *keep; /* methods of the stores */
     PyObject *decided; /* called by a batch that replies wait for, with the batch */
     PyObject *partial; /* of functools */

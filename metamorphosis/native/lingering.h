@@ -40,15 +40,16 @@ struct polls {
 
 /* The Python type `Lingering`. */
 typedef struct {
-    PyObject_HEAD PyObject *timeout; /* returns the seconds until the reactor's next delayed call, or None */
-    PyObject *wait, *clock;          /* of a test; NULL: those of the system */
-    int busy_poll;                   /* microseconds; 0: never */
-    int64_t ended, began;            /* nanoseconds; of the turn before, and of this one */
-    int64_t until;                   /* nanoseconds; after which no further wait begins; 0: not known yet */
-    bool is_begun;                   /* `ended` is known */
-    bool soon;                       /* the present turn began soon after the one before */
-    bool is_over;                    /* the last wait was in vain, or there was no time for it */
-    struct polls polls[2];           /* for requests, and for answers of the slave */
+    PyObject_HEAD
+    PyObject *timeout;      /* returns the seconds until the reactor's next delayed call, or None */
+    PyObject *wait, *clock; /* of a test; NULL: those of the system */
+    int busy_poll;          /* microseconds; 0: never */
+    int64_t ended, began;   /* nanoseconds; of the turn before, and of this one */
+    int64_t until;          /* nanoseconds; after which no further wait begins; 0: not known yet */
+    bool is_begun;          /* `ended` is known */
+    bool soon;              /* the present turn began soon after the one before */
+    bool is_over;           /* the last wait was in vain, or there was no time for it */
+    struct polls polls[2];  /* for requests, and for answers of the slave */
 } Lingering;
 
 /* See `turn` of the module: what is waited for. */

@@ -15,7 +15,8 @@
 #include "taking.h"
 
 struct message {
-    PyObject_HEAD PyObject *topic, *partition;
+    PyObject_HEAD
+    PyObject *topic, *partition;
     PyObject *piece; /* of the log */
     long long offset, id;
     Py_ssize_t start, end; /* of the body in the piece */

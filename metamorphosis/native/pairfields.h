@@ -13,7 +13,8 @@ enum { FLIGHT_SENDER, FLIGHT_BATCH, FLIGHT_EARLY, FLIGHT_RUN, FLIGHT_SIZES, FLIG
 
 /* Of a Flight. */
 struct flight_fields {
-    PyObject_HEAD PyObject *objects[FLIGHT_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[FLIGHT_OBJECTS];
     long long number, count, done, at, offset;
     double deadline;
     char is_late;
@@ -23,7 +24,8 @@ enum { PAIRED_STANDING, PAIRED_APPENDER, PAIRED_FLIGHTS, PAIRED_HEAD, PAIRED_OBJ
 
 /* Of a PairedLog. */
 struct paired_fields {
-    PyObject_HEAD PyObject *objects[PAIRED_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[PAIRED_OBJECTS];
     long long next_offset;
 };
 
@@ -40,7 +42,8 @@ enum {
 
 /* Of a PairAppender. */
 struct pair_appender_fields {
-    PyObject_HEAD PyObject *objects[PAIR_APPENDER_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[PAIR_APPENDER_OBJECTS];
     long long opaques;
 };
 
@@ -48,7 +51,8 @@ enum { SYNCS_FLIGHTS, SYNCS_NOW, SYNCS_OBJECTS };
 
 /* Of a Syncs. */
 struct syncs_fields {
-    PyObject_HEAD PyObject *objects[SYNCS_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[SYNCS_OBJECTS];
     long long waiting, limit, failures, number, record_bytes;
     double timeout, due;
     char is_connected, is_planned, is_heard;
@@ -58,7 +62,8 @@ enum { UNDER_WAY_FLIGHTS, UNDER_WAY_OBJECTS };
 
 /* Of an UnderWay. */
 struct under_way_fields {
-    PyObject_HEAD PyObject *objects[UNDER_WAY_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[UNDER_WAY_OBJECTS];
     long long first, many;
 };
 

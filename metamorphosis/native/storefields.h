@@ -11,14 +11,16 @@
 
 /* Of a Segment. */
 struct segment_fields {
-    PyObject_HEAD long long start, size, message_count, fd;
+    PyObject_HEAD
+    long long start, size, message_count, fd;
 };
 
 enum { LOG_LAST, LOG_BATCH, LOG_QUEUE, LOG_WORKER, LOG_LIFE, LOG_STALLED, LOG_ON_READABLE, LOG_APPENDER, LOG_OBJECTS };
 
 /* Of a SegmentLog. */
 struct log_fields {
-    PyObject_HEAD PyObject *objects[LOG_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[LOG_OBJECTS];
     long long next_offset, read_end, put_count, put_bytes;
 };
 
@@ -26,14 +28,16 @@ enum { APPENDER_STORE, APPENDER_POLICY, APPENDER_WRITER, APPENDER_OBJECTS };
 
 /* Of an Appender. */
 struct appender_fields {
-    PyObject_HEAD PyObject *objects[APPENDER_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[APPENDER_OBJECTS];
 };
 
 enum { WRITER_DAMAGE, WRITER_OBJECTS };
 
 /* Of a SegmentWriter. */
 struct writer_fields {
-    PyObject_HEAD PyObject *objects[WRITER_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[WRITER_OBJECTS];
     char failing;
 };
 
@@ -41,7 +45,8 @@ enum { FLUSH_ERROR, FLUSH_KEPT, FLUSH_SECONDS, FLUSH_OBJECTS };
 
 /* Of a DirectFlush. */
 struct flush_fields {
-    PyObject_HEAD PyObject *objects[FLUSH_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[FLUSH_OBJECTS];
     long long unflushed, threshold, kept_in_flight, max_segment_size;
     double flushed_at, interval;
     char asked;
@@ -51,13 +56,15 @@ enum { UNFLUSHED_PIECES, UNFLUSHED_TOTAL, UNFLUSHED_CHUNK, UNFLUSHED_OBJECTS };
 
 /* Of an Unflushed. */
 struct unflushed_fields {
-    PyObject_HEAD PyObject *objects[UNFLUSHED_OBJECTS];
+    PyObject_HEAD
+    PyObject *objects[UNFLUSHED_OBJECTS];
     long long start, size, used;
 };
 
 /* Of a FlushSchedule. */
 struct total_fields {
-    PyObject_HEAD long long unflushed;
+    PyObject_HEAD
+    long long unflushed;
 };
 
 enum {
