@@ -90,8 +90,10 @@ class LaterSends:
         self._thread.check()
         with self._changed:
             under_way = list(self._unfinished)
-        _, left = wait(under_way, timeout)
+        met, left = wait(under_way, timeout)
         with self._changed:
+            # A future wakes those who wait for it before it calls ``_finished``.
+            self._changed.wait_for(lambda: met.isdisjoint(self._unfinished))
             error, self._error = self._error, None
         if error is not None:
             raise error

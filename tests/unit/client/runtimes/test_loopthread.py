@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from threading import Condition
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -178,6 +179,36 @@ class CallTests(SynchronousTestCase):
         later = LaterSends(thread, core, 2 * (OVERHEAD_BYTES + 10))
         for _ in range(2):
             later.send("t", bytes(10), None, None, None, None)
+
+    def test_error_behind_its_outcome(self) -> None:
+        """``flush`` raises the error of a message whose future has it, and has told nobody yet."""
+        late: list[Callable[[], object]] = []
+
+        class Late(Future[Any]):
+            """Calls back when the test says so."""
+
+            def add_done_callback(self, function: Callable[[Any], object]) -> None:
+                """See ``Future``."""
+                late.append(partial(function, self))
+
+        class Waiting(Condition):
+            """Meanwhile the other thread goes on."""
+
+            def wait(self, timeout: float | None = None) -> bool:
+                """See ``Condition``."""
+                late.pop()()
+                return True
+
+        thread: Any = InLoop()
+        core: Any = None
+        self.patch(thread, "check", lambda: None)
+        thread.outcome, thread.post = Late, id
+        later = LaterSends(thread, core, 1 << 20)
+        later._changed = Waiting()
+        future = later.send("t", b"x", None, None, None, None)
+        future.set_exception(ValueError("no"))
+        self.assertRaises(ValueError, later.flush, None)
+        self.assertEqual([], late)
 
     def test_take_after_an_interruption(self) -> None:
         """What was asked for before is waited for as long as the call may take, and handed out."""
