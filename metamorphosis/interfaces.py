@@ -190,6 +190,12 @@ class IRuntime(Interface):
         """Run a coroutine that awaits this runtime's futures; returns the future of its result. An
         error that is not awaited is logged."""
 
+    def hand_out(
+        coroutine: Coroutine[object, None, T],
+    ) -> tuple[Awaitable[T], Callable[[], bool]]:
+        """``start``, and a function that tells whether who awaits the future has its result: in
+        asyncio a task that is cancelled just when it has come gets the cancellation instead."""
+
     def abandon(closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
         """Close the parts of a garbage-collected object, one after the other, on the loop; their
         results may be awaitable. Thread: any, also that of the garbage collector."""

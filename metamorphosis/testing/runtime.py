@@ -1,6 +1,5 @@
 """
-The client's environment in memory: a clock that the test controls, TCP connections whose other end
-is the test, threads that run at once, a log for inspection.
+The client's environment in memory: clock, log, threads, and TCP connections that end in the test.
 
 A test creates a ``MemoryRuntime``, calls the core, and acts as its environment::
 
@@ -11,8 +10,7 @@ A test creates a ``MemoryRuntime``, calls the core, and acts as its environment:
     link.take()                           # the bytes that the core has written
     link.receive(b"result 200 0 1\\r\\n")
     runtime.advance(5)                    # seconds
-
-Futures are Deferreds; ``runtime.result(future)`` returns the outcome of one.
+    runtime.result(future)                # of a Deferred
 """
 
 from __future__ import annotations
@@ -236,6 +234,10 @@ class MemoryRuntime:
         """See ``IRuntime``."""
         return Deferred.fromCoroutine(coroutine)
 
+    def hand_out(self, coroutine: Coroutine[Any, Any, T]) -> tuple[Deferred[T], Any]:
+        """See ``IRuntime``."""
+        return self.start(coroutine), lambda: True
+
     def abandon(self, closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
         """See ``IRuntime``."""
         parts = list(closers)
@@ -342,8 +344,7 @@ class MemoryRuntime:
 
     def link_to(self, address: str) -> MemoryLink:
         """The latest link to ``host:port``."""
-        found = [each for each in self.links if f"{each.host}:{each.port}" == address]
-        return found[-1]
+        return [each for each in self.links if f"{each.host}:{each.port}" == address][-1]
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that ends at once; its exception is raised."""
@@ -395,6 +396,5 @@ def opaques_of(data: bytes) -> list[int]:
         tokens = line.split(b" ")
         if tokens[0] in (b"put", b"sync"):
             data = data[int(tokens[3]) :]
-        # a long poll has an extra token after the opaque
-        found.append(int(tokens[6] if tokens[0] == b"get" else tokens[-1]))
+        found.append(int(tokens[6 if tokens[0] == b"get" else -1]))  # a long poll has one more
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from metamorphosis.client import checks
 from metamorphosis.client.checked import as_future, checked
@@ -13,6 +13,20 @@ from metamorphosis.client.delivery.subscription import Subscription
 from metamorphosis.client.model import ReceivedMessage
 from metamorphosis.errors import InvalidState
 from metamorphosis.interfaces import IRuntime
+
+
+class Given:
+    """
+    The messages of one ``poll``.
+
+    :ivar is_taken: tells whether the caller has them.
+    """
+
+    __slots__ = ("is_taken", "messages")
+
+    def __init__(self) -> None:
+        self.is_taken: Callable[[], bool] = lambda: True
+        self.messages: list[ReceivedMessage] = []
 
 
 class Taking(ABC):
@@ -33,6 +47,7 @@ class Taking(ABC):
         self._subscriptions = subscriptions
         self._iteration = iteration
         self._joining = joining
+        self._given = Given()  # by the last ``poll`` with an end
 
     def __aiter__(self) -> Iteration:
         """
@@ -74,6 +89,8 @@ class Taking(ABC):
         Costs no request: messages are fetched ahead, and no others of a partition while you have
         some of it.
 
+        A call that is cancelled loses nothing: what had come for it comes with the next one.
+
         :param timeout: seconds to wait for the first message; 0: do not wait. None: without end.
         :param max: the most messages to give. What was fetched beyond it comes with the next call.
         :returns: in the order of each partition; empty when none has come in time.
@@ -81,12 +98,24 @@ class Taking(ABC):
             another call waits for messages.
         :raises ClientClosed: the consumer is closed, be it during the call.
         """
-        return self._runtime.start(self._poll(timeout, max))
+        given = Given()
+        future, given.is_taken = self._runtime.hand_out(self._poll(timeout, max, given))
+        return future
 
-    async def _poll(self, timeout: float | None, most: int) -> list[ReceivedMessage]:
+    async def _poll(self, timeout: float | None, most: int, given: Given) -> list[ReceivedMessage]:
         self._check_open()
         self._check_iterable()
-        return await self._iteration.poll(timeout, most)
+        given.messages = self._lost()
+        if not given.messages:
+            given.messages = await self._iteration.poll(timeout, most)
+        self._given = given
+        return given.messages
+
+    def _lost(self) -> list[ReceivedMessage]:
+        """What the last ``poll`` has given to nobody: the next request would acknowledge it."""
+        if self._given.is_taken():
+            return []
+        return [each for each in self._given.messages if self._iteration.holds(each)]
 
     @abstractmethod
     def _check_open(self) -> None:

@@ -23,6 +23,7 @@ from twisted.logger import Logger, STDLibLogObserver
 from zope.interface import implementer
 
 from metamorphosis.client.network.links import MEANWHILE, Receiver
+from metamorphosis.client.runtimes.aiohanded import HandedOut
 from metamorphosis.client.runtimes.aiolink import BUFFER_BYTES, AsyncioLink
 from metamorphosis.client.runtimes.aiolog import StandardLog
 from metamorphosis.cluster.model import NodeStat, WatchEvent
@@ -75,7 +76,16 @@ class AsyncioRuntime:
 
     def start(self, coroutine: Coroutine[object, None, T]) -> asyncio.Task[T]:
         """See ``IRuntime``."""
-        task = self.loop.create_task(coroutine)
+        return self._kept(self.loop.create_task(coroutine))
+
+    def hand_out(
+        self, coroutine: Coroutine[object, None, T]
+    ) -> tuple[asyncio.Task[T], Callable[[], bool]]:
+        """See ``IRuntime``."""
+        task = HandedOut(coroutine, loop=self.loop)
+        return self._kept(task), lambda: task.is_taken
+
+    def _kept(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -119,6 +119,10 @@ class TwistedRuntime:
         """See ``IRuntime``."""
         return Deferred.fromCoroutine(coroutine)
 
+    def hand_out(self, coroutine: Coroutine[Any, Any, T]) -> tuple[Deferred[T], Callable[[], bool]]:
+        """See ``IRuntime``: a Deferred gives its result as soon as it has one."""
+        return self.start(coroutine), lambda: True
+
     def abandon(self, closers: Iterable[Callable[[], Awaitable[object] | None]]) -> None:
         """See ``IRuntime``."""
         self.reactor.callFromThread(self._close_all, list(closers))

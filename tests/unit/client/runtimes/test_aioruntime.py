@@ -83,6 +83,68 @@ class RuntimeTests(LoopCase):
         self.assertEqual(set(), runtime._tasks)
 
 
+class HandedOutTests(LoopCase):
+    """Whether a result has come to who awaits it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.runtime = AsyncioRuntime(self.loop)
+
+    def hand_out(self) -> Any:
+        """A result that comes in the next round of the loop."""
+
+        async def answer() -> int:
+            await asyncio.sleep(0)
+            return 7
+
+        return self.runtime.hand_out(answer())
+
+    def test_awaited(self) -> None:
+        """It has when the task that awaits it goes on, and not before."""
+
+        async def test() -> None:
+            future, is_taken = self.hand_out()
+            self.assertIn(future, self.runtime._tasks)
+            self.assertFalse(is_taken())
+            self.assertEqual(7, await future)
+            self.assertTrue(is_taken())
+
+        self.result(test())
+
+    def test_asked_for(self) -> None:
+        """The same where the future is asked, and has the result."""
+
+        async def test() -> None:
+            future, is_taken = self.hand_out()
+            self.assertRaises(asyncio.InvalidStateError, future.result)
+            await asyncio.wait([future])
+            self.assertFalse(is_taken())
+            self.assertEqual(7, future.result())
+            self.assertTrue(is_taken())
+
+        self.result(test())
+
+    def test_cancelled(self) -> None:
+        """It has not where that task is cancelled as soon as the result is there; another one that
+        awaits it gets it."""
+
+        async def wait(future: Any) -> object:
+            return await future
+
+        async def test() -> None:
+            future, is_taken = self.hand_out()
+            first = asyncio.ensure_future(wait(future))
+            while not future.done():
+                await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait([first])
+            self.assertEqual((True, False), (first.cancelled(), is_taken()))
+            self.assertEqual(7, await wait(future))
+            self.assertTrue(is_taken())
+
+        self.result(test())
+
+
 class TimerTests(LoopCase):
     """A loop in the place of a reactor."""
 
