@@ -40,7 +40,7 @@ from metamorphosis.client.delivery.subscription import (
 from metamorphosis.client.fetch.fetching import Fetching
 from metamorphosis.client.fetch.passing import PassesOver
 from metamorphosis.client.model import ConsumerCounts, Partition, Position, ReceivedMessage
-from metamorphosis.client.network.flow import Event, Slots, settle
+from metamorphosis.client.network.flow import Event, Slots, detached, settle
 from metamorphosis.client.settings import ConsumerConfig
 from metamorphosis.errors import ClientClosed, InvalidArgument, InvalidState
 from metamorphosis.interfaces import OffsetStore
@@ -207,7 +207,8 @@ class Consumer(Taking, Acknowledging, Assigned, Lookups, Lags, PassesOver):
 
     def complete_subscribe(self) -> Awaitable[None]:
         """
-        Join the group and begin to read; returns after the first balance.
+        Join the group and begin to read; returns after the first balance. Cancelling the future
+        does not cancel that.
 
         Costs some reads and writes of ZooKeeper, a read of the offset store for each partition, and
         the connections of the brokers.
@@ -217,21 +218,21 @@ class Consumer(Taking, Acknowledging, Assigned, Lookups, Lags, PassesOver):
             until ``close``.
         :raises ClientClosed: after ``close``.
         """
-        return self._runtime.start(self._joining.join(self._begin_recoveries))
+        return detached(self._runtime, self._joining.join(self._begin_recoveries))
 
     # -- positions
 
     def commit(self) -> Awaitable[bool]:
         """
         Store the positions now; it is done every ``commit_offset_period_ms``, and before partitions
-        are given away, without that.
+        are given away, without that. Cancelling the future does not cancel the commit.
 
         Costs one write of the offset store for each partition that moved.
 
         :returns: whether every position is stored; otherwise a later commit stores it.
             Raises nothing.
         """
-        return self._runtime.start(self._commit())
+        return detached(self._runtime, self._commit())
 
     async def _commit(self) -> bool:
         assignment = self._joining.assignment
@@ -242,7 +243,7 @@ class Consumer(Taking, Acknowledging, Assigned, Lookups, Lags, PassesOver):
     def close(self) -> Awaitable[None]:
         """
         Leave the group, when listeners have finished and positions are stored. Further calls give
-        the same outcome.
+        the same outcome; cancelling a future of it does not cancel the close.
 
         Costs the time of listener calls under way, ``stop_timeout_ms`` at most, a commit, and a few
         requests to ZooKeeper.
@@ -252,7 +253,7 @@ class Consumer(Taking, Acknowledging, Assigned, Lookups, Lags, PassesOver):
         """
         if self.calls.is_inside():
             return as_future(self, InvalidState(INSIDE), {})
-        closing = self._runtime.start(self._close())
+        closing = detached(self._runtime, self._close())
         self.calls.ends.append(closing)
         return closing
 

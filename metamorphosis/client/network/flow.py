@@ -8,7 +8,7 @@ cancelling one of them does not affect the others. Thread: the loop's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TypeVar
 
 from metamorphosis.cluster.model import ConnectionFault
@@ -212,6 +212,25 @@ async def within(runtime: IRuntime, awaitable: Awaitable[T], seconds: float, wha
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def detached(runtime: IRuntime, coroutine: Coroutine[object, None, T]) -> Awaitable[T]:
+    """``IRuntime.start`` for what must come to its end: cancelling the future only ends the wait
+    for it."""
+    api = runtime.api
+    future: Awaitable[T] = api.create_future()
+
+    async def carry_out() -> None:
+        try:
+            result = await coroutine
+        except Exception as error:
+            if not api.is_called(future):
+                api.reject(future, error)
+        else:
+            _resolve(runtime, future, result)
+
+    runtime.start(carry_out())
+    return future
 
 
 async def settle(awaitables: Iterable[Awaitable[T]]) -> list[T | Exception]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.consumer.consumer import Consumer
@@ -243,6 +243,44 @@ class SubscriptionTests(ConsumerCase):
         self.assertEqual(46, store.offsets["g", "t", Partition(2, 0)].offset)
         self.close(consumer.close())
         self.assertFalse(store.closed)
+
+    def test_who_waits_for_a_commit_gives_up(self) -> None:
+        """The commit goes on, and its outcome counts for the next one."""
+        answers: list[Deferred[None]] = []
+
+        class Store(MemoryOffsetStore):
+            def commit(self, *_: object) -> Any:
+                answers.append(Deferred())
+                return answers[-1]
+
+        self.topic("t", 1)[0].append(b"one")
+        consumer = self.session.create_consumer("g", store=Store())
+        self.begin(consumer.subscribe("t", 1000, self.listen))
+        given_up: Any = consumer.commit()
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        answers[0].errback(OSError("no"))
+        again = consumer.commit()
+        answers[1].callback(None)
+        self.assertTrue(self.runtime.result(again))
+        self.assertTrue(self.runtime.result(consumer.commit()))
+        self.assertEqual(2, len(answers))
+        committing = consumer._joining.assignment.committing  # type: ignore[union-attr]
+        self.assertEqual((2, 1), (committing.commits, committing.failed_commits))
+
+    def test_who_waits_for_the_group_gives_up(self) -> None:
+        """The group is joined nevertheless."""
+        self.topic("t", 1)[0].append(b"one")
+        registry = MemoryRegistry(self.runtime.tree, reachable=False)
+        session = SessionFactory(self.runtime, self.session.config, registry)
+        self.addCleanup(self.end, session)
+        consumer = session.create_consumer("g").subscribe("t", 1000, self.listen)
+        given_up: Any = consumer.complete_subscribe()
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        registry.resume()
+        self.let(2)
+        self.assertEqual([b"one"], self.got)
 
     def test_commit_before_subscribing(self) -> None:
         """A commit before any subscription stores no position."""
@@ -762,6 +800,23 @@ class EndTests(ConsumerCase):
         consumer.ack(message)
         self.close(consumer.close())
         self.assertEqual(1, self.runtime.run(self.session.recovery.count("t", "g")))
+
+    def test_who_waits_for_close_gives_up(self) -> None:
+        """The close goes on, to the same end."""
+        waiting: Deferred[None] = Deferred()
+        self.topic("t", 1)[0].append(b"one", b"two")
+        consumer = self.session.create_consumer("g").subscribe("t", 1000, lambda m: waiting)
+        self.begin(consumer)
+        given_up: Any = consumer.close()
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        closing = consumer.close()
+        self.let(2)
+        self.assertNoResult(closing)
+        waiting.callback(None)
+        self.close(closing)
+        self.assertEqual(b"1-23", self.runtime.tree.nodes[PATHS.offset("g", "t", "2-0")].data)
+        self.assertEqual([], list(self.runtime.tree.nodes[PATHS.consumer_ids("g")].children))
 
     def test_store_that_does_not_close(self) -> None:
         """An error at the end does not keep connections open."""

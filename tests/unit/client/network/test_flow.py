@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.network.flow import (
     Event,
     Slots,
     Watchers,
+    detached,
     settle,
     sleep,
     wait_unless_refused,
@@ -246,6 +248,30 @@ class WaitingTests(SynchronousTestCase):
         runtime.advance(2)
         error = self.failureResultOf(late, RequestTimeout).value
         self.assertEqual("it: not done within 2 s", str(error))
+
+    def test_detached(self) -> None:
+        """The result or the error; without the future it goes on."""
+        runtime = MemoryRuntime()
+
+        async def carry_out(awaited: Any) -> object:
+            found = await awaited
+            done.append(found)
+            return found
+
+        done: list[object] = []
+        outcomes: list[Any] = [runtime.api.create_future() for _ in range(4)]
+        futures: list[Any] = [detached(runtime, carry_out(each)) for each in outcomes]
+        for each in futures[2:]:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        for each in outcomes[::2]:
+            each.callback(5)
+        for each in outcomes[1::2]:
+            each.errback(ValueError("no"))
+        self.assertEqual(5, self.successResultOf(futures[0]))
+        self.failureResultOf(futures[1], ValueError)
+        self.assertEqual([5, 5], done)
+        self.assertEqual([], self.flushLoggedErrors())
 
     def test_watchers(self) -> None:
         """Each user has one function, the last one; who has left is not called."""
