@@ -147,7 +147,7 @@ class Backlog:
             for partition in await self._do(partial(_partitions, self._directory, topic)):
                 queue = self._queue(topic, partition)
                 queue.stored = await self._do(partial(self._append, queue, []))
-        except Exception:
+        except BaseException:  # cancelled as well
             del self._loaded[topic]
             raise
         finally:

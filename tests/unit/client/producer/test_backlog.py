@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +137,17 @@ class BacklogTests(SynchronousTestCase):
         self.thread.finish()
         for each in loading:
             self.assertRaises(LocalStoreError, self.runtime.result, each)
+
+    def test_cancelled_loading(self) -> None:
+        """The next call loads, as after an error: otherwise new messages would overtake those of an
+        earlier process."""
+        loading: Any = self.backlog.load("test")
+        loading.send(None)
+        self.assertRaises(CancelledError, loading.throw, CancelledError())
+        again = self.runtime.start(self.backlog.load("test"))
+        self.thread.finish()
+        self.runtime.result(again)
+        self.assertEqual(1, self.backlog.count("test", HERE))
 
 
 class ReplayTests(SynchronousTestCase):
