@@ -17,6 +17,9 @@ from metamorphosis.interfaces import IRuntime, Timer
 
 T = TypeVar("T")
 
+CANCELLED_MOST = 100
+"""Waits of an event that were cancelled and are not forgotten yet."""
+
 REFUSED_LOOK_SECONDS = 0.25
 """Between two checks whether connections are refused."""
 
@@ -29,13 +32,14 @@ class Event:
     :ivar is_abandoned: it will not be raised any more.
     """
 
-    __slots__ = ("_runtime", "_waiting", "is_abandoned", "is_set")
+    __slots__ = ("_most", "_runtime", "_waiting", "is_abandoned", "is_set")
 
     def __init__(self, runtime: IRuntime) -> None:
         self.is_set = False
         self.is_abandoned = False
         self._runtime = runtime
         self._waiting: dict[Awaitable[bool], Timer | None] = {}  # future: of its time limit
+        self._most = CANCELLED_MOST  # waits, from which on cancelled ones are looked for
 
     def set(self) -> None:
         """Raise the flag: all waits get True."""
@@ -62,10 +66,17 @@ class Event:
         if self.is_set:
             api.resolve(future, True)
         elif timeout is None:
+            if len(self._waiting) >= self._most:
+                self._forget_cancelled()
             self._waiting[future] = None
         else:
             self._waiting[future] = self._runtime.call_later(timeout, self._late, future)
         return future
+
+    def _forget_cancelled(self) -> None:
+        is_called = self._runtime.api.is_called
+        self._waiting = {each: t for each, t in self._waiting.items() if not is_called(each)}
+        self._most = CANCELLED_MOST + 2 * len(self._waiting)
 
     def _late(self, future: Awaitable[bool]) -> None:
         if future in self._waiting:

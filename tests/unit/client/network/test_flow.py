@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.client.network.flow import (
+    CANCELLED_MOST,
     Event,
     Slots,
     Watchers,
@@ -84,6 +85,17 @@ class EventTests(SynchronousTestCase):
         again.cancel()
         self.failureResultOf(again)
         self.runtime.advance(2)
+
+    def test_cancelled_again_and_again(self) -> None:
+        """Waits for what does not happen do not take more and more memory; others stay."""
+        waits: list[Any] = [self.event.wait() for _ in range(5)]
+        for _ in range(1000):
+            given_up: Any = self.event.wait()
+            given_up.cancel()
+            self.failureResultOf(given_up, CancelledError)
+        self.assertLess(len(self.event._waiting), 2 * CANCELLED_MOST)
+        self.event.pulse()
+        self.assertEqual([True] * 5, [self.successResultOf(each) for each in waits])
 
     def test_wait_again_when_woken(self) -> None:
         """A waiter that waits again from within is not woken by the same call."""
