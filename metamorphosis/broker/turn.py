@@ -13,7 +13,8 @@ of a ``callLater``. While such a chunk is being taken in (``taking``), an opened
 schedules no end.
 
 What serves all that is ready in one call, as the set of sockets with the turn in C and the ends of
-flushes, needs no ``callLater`` either: its turn ends with the call (``begin_stretch``).
+flushes, needs no ``callLater`` either: its turn ends with the call (``begin_stretch``), not before:
+C may have sent a part of a reply whose rest is still to be queued.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Turn:
         queue."""
         self.taking = None
         self._touched[connection] = None
-        if connection is self._lone:
+        if connection is self._lone and not self._stretches:
             self._end()
             return
         self._chunks += 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import resource
+import socket
 from errno import EIO
 from typing import Any
 
+from metamorphosis.broker.connection import TURN_COMMANDS
 from metamorphosis.broker.lanes import LaneSet
 from metamorphosis.config.model import Settings
 from metamorphosis.message import HEADER_BYTES
@@ -371,3 +373,29 @@ class EndTests(CollectingCase):
         for peer in peers:
             self.assertEqual(opaques(peer.received()), list(range(10)))
         self.assert_nothing_waits(served)
+
+    def test_late_reply_behind_a_part_of_another(self) -> None:
+        """The flush of another client's put, which is the lone one of earlier turns, answers a held
+        get: the reply follows the rest of the one of which C has sent a part."""
+        served = self.group()
+        lone, reader = served.connect(), served.connect()
+        reader.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        lone.send(put(bytes(100_000), partition=b"1") + b"version 1\r\n" * 2 * TURN_COMMANDS)
+        served.turn()
+        self.assertIs(served.broker.turn._lone, lone.connection)
+        reader.send(b"get test g 0 %d 100 1 5000\r\n" % self.store(served).max_offset)
+        served.turn()
+        for _ in range(5):
+            reader.send(b"get test g 1 0 25 2\r\n")
+            lone.send(put(b"x", partition=b"1"))
+            served.turn()
+            reader.received()
+        self.assertTrue(self.is_plain(served, lone) and self.is_plain(served, reader))
+        lone.send(put(b"late") + b"version 3\r\n")
+        reader.send(b"get test g 1 0 100000 4\r\n")
+        came = bytearray()
+        served.turn()
+        while piece := reader.received() or reader.transport.queued_bytes:
+            came += piece if isinstance(piece, bytes) else b""
+            served.turn()
+        self.assertEqual(came.index(b"value 24 1\r\n"), len(b"value 100000 4\r\n") + 100_000)

@@ -56,6 +56,21 @@ class LoneTests(SynchronousTestCase):
         self.assertEqual(before, len(broker.clock.getDelayedCalls()))
         self.assertIsNone(turn._latest)
 
+    def test_lone_client_of_a_stretch(self) -> None:
+        """Its chunk does not end the turn before the stretch is over: what others have got in the
+        stretch leaves first."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        client.send(put(b"first"))
+        broker.clock.advance(1)
+        turn = broker.turn
+        self.assertIs(turn._lone, client.connection)
+        turn.begin_stretch()
+        client.connection.dataReceived(put(b"hello"))
+        self.assertEqual(client.received(), b"")
+        turn.end_stretch()
+        self.assertIn(b"result 200", client.received())
+
     def test_one_call_of_the_reactor(self) -> None:
         """One call for any number of clients and partitions in a turn."""
         broker = Broker(self.mktemp())
