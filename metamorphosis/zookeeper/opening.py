@@ -5,12 +5,15 @@ set.
 
 from __future__ import annotations
 
+import os
 import secrets
+import shutil
 import sqlite3
+from contextlib import suppress
 from typing import Final
 
 from metamorphosis.zookeeper.databaseerrors import StorageError, unusable
-from metamorphosis.zookeeper.losses import find_loss, keep_log
+from metamorphosis.zookeeper.losses import LOG, find_loss, keep_log
 from metamorphosis.zookeeper.marker import Acknowledged, Marker, MarkerDamaged
 from metamorphosis.zookeeper.rows import COLUMNS, state_value
 
@@ -157,12 +160,28 @@ def _prepare(database: sqlite3.Connection, path: str) -> None:
     execute("PRAGMA synchronous = FULL")
     execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // page_bytes(database)}")
     execute("PRAGMA journal_size_limit = 16777216")
+    _empty_log(database, path)
     if new:
         _change(database, f"{_TABLES} PRAGMA application_id = {APPLICATION};")
     elif version == _OF_PATHS:
         _change(database, _NUMBER_NODES)
     _check_columns(database)
     _let_it_shrink(database)
+
+
+def _empty_log(database: sqlite3.Connection, path: str) -> None:
+    """
+    Copy the log into the database, so that the next batch begins a new one.
+
+    A process that was killed after a failed flush leaves a batch that the kernel still shows and
+    may never write. Behind it, acknowledged batches would be lost in a power cut. On a disk that is
+    nearly full the room is left to the next batches.
+    """
+    with suppress(FileNotFoundError):  # there is none
+        if shutil.disk_usage(os.path.dirname(path)).free <= 2 * os.path.getsize(path + LOG):
+            return
+        with suppress(sqlite3.Error):  # the next batch reports it
+            database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _change(database: sqlite3.Connection, statements: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
+from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,6 +15,7 @@ from metamorphosis.zookeeper import opening
 from metamorphosis.zookeeper import storage as storage_module
 from metamorphosis.zookeeper.acl import OPEN, Acl
 from metamorphosis.zookeeper.databaseerrors import Kind, kind_of, unusable
+from metamorphosis.zookeeper.losses import LOG
 from metamorphosis.zookeeper.marker import FILE_NAME as MARKER
 from metamorphosis.zookeeper.marker import Marker
 from metamorphosis.zookeeper.nodes import Node
@@ -20,7 +23,7 @@ from metamorphosis.zookeeper.opening import PAGE_BYTES
 from metamorphosis.zookeeper.sessions import Session
 from metamorphosis.zookeeper.storage import FILE_NAME, Storage, StorageError
 from metamorphosis.zookeeper.tree import Tree
-from tests.unit.zookeeper.stored import TICK, StorageTestCase, keep
+from tests.unit.zookeeper.stored import TICK, StorageTestCase, copied, grow, keep
 
 BIG = (1 << 63) - 1
 
@@ -176,6 +179,37 @@ class KeepingTests(StorageTestCase):
         self.storage.close()
         self.assertEqual(sorted(os.listdir(self.directory)), [MARKER, FILE_NAME])
         self.assertIn("/a", self.open().load(TICK)[0].nodes)
+
+    def test_batch_that_the_kernel_never_wrote(self) -> None:
+        """After a failed flush and kill -9 the log has a batch that the disk may not have. What is
+        acknowledged later survives a power cut that loses it."""
+        self.create("/a")
+        self.keep()
+        log = self.storage.path + LOG
+        before = os.path.getsize(log)
+        self.create("/doubtful")
+        self.keep()
+        doubtful = os.path.getsize(log) - before
+        storage = self.restarted()
+        tree, _ = storage.load(TICK)
+        grow(storage, tree, "b")
+        directory = os.path.dirname(storage.path)
+        after_a_power_cut = copied(directory, os.path.abspath(self.mktemp()))
+        with open(os.path.join(after_a_power_cut, FILE_NAME + LOG), "r+b") as file:
+            file.seek(before)
+            file.write(bytes(doubtful))
+        tree, _ = self.open(after_a_power_cut).load(TICK)
+        self.assertIn("/b", tree.nodes)
+
+    def test_log_on_a_nearly_full_disk(self) -> None:
+        """It is left as it is at the start: to copy it could take the room for the next batches."""
+        self.create("/a", bytes(100_000))
+        self.keep()
+        grown = os.path.getsize(self.storage.path + LOG)
+        for free, expected in ((2 * grown, False), (2 * grown + 1, True)):
+            self.patch(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+            path = self.restarted().path
+            self.assertEqual(expected, os.path.getsize(path) > 100_000)
 
     def test_log_is_bounded(self) -> None:
         """The write-ahead log does not grow with the number of batches."""
