@@ -19,7 +19,7 @@ DAMAGE_SECONDS ?= 3600
 MODEL_STEPS ?= 200000
 MUTANTS ?= --count 100 store broker client zookeeper ids wire
 
-.PHONY: help environment run test unit pythons lint documents faces settings soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills transaction-kills power-cuts crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
+.PHONY: help environment run test unit pythons lint documents faces settings soak fuzz fuzz-native fuzz-codec test-asan disk-faults damaged-logs mutants kills slow-kills transaction-kills power-cuts crash-matrix client-faults bench bench-clients bench-zookeeper zookeeper-differential kazoo-suite clean
 
 help:
 	@echo 'make run      start a broker (port 8123) and its ZooKeeper (port 2181), data in ./metaq-data'
@@ -31,6 +31,7 @@ help:
 	@echo 'make faces    write the asyncio face of the client again, from the Twisted one'
 	@echo 'make settings write the types and the tables of the client'"'"'s settings'
 	@echo 'make kills    kill -9 the broker under load, KILLS=$(KILLS) times'
+	@echo 'make slow-kills  the same while the disk is slow for one topic'
 	@echo 'make transaction-kills  kill -9 it while clients mix transactions and puts, KILLS=500 for the long proof'
 	@echo 'make power-cuts  the same with power cuts of its disk, CUTS=$(CUTS) times; needs root and loop devices'
 	@echo 'make crash-matrix  the broker dies or its disk fails at each of its calls, in each flush mode; MODEL_STEPS=$(MODEL_STEPS) random steps'
@@ -86,6 +87,10 @@ settings: environment
 kills: environment
 	@tools/system-packages
 	@KILLS=$(KILLS) $(PY) -m tests.faults.kills
+
+slow-kills: environment
+	@tools/system-packages
+	@KILLS=$(KILLS) $(PY) -m tests.faults.slowdisk
 
 transaction-kills: environment
 	@tools/system-packages

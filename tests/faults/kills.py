@@ -3,10 +3,10 @@
 
 After every kill the broker is started on what is left, and the log is judged by what the producers
 know: every acknowledged message lies where its acknowledgement said, no message is there twice,
-offsets have no gap, ids increase.
+offsets have no gap, ids increase. The log of the broker tells of no error.
 
 The suite runs a few kills (``test_kills``); ``python -m tests.faults.kills --kills 200`` runs many,
-``KILLS`` in the environment is the default of the option.
+``KILLS`` in the environment is the default of the option. ``slowdisk`` does it on a slow disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tests.faults.peer import Peer, get, put
@@ -49,6 +49,9 @@ EARLY_KILLS = 0.15
 """The part of the kills that meets a broker that is still starting."""
 
 ANSWER_SECONDS = 20.0
+
+ERRORS = ("Traceback", "#error]", "#critical]", "slow flush in the main thread")
+"""What the log of a broker that is killed must not have; the last is of ``slowdisk``."""
 
 HEADER = struct.Struct(">iiqi")
 
@@ -234,52 +237,64 @@ class KillRun:
     One broker, its data directory and its judges, through many kills.
 
     :param directory: made if missing.
+    :cvar topics: all topics by unflushThreshold; the load goes to ``TOPICS``.
+    :cvar broker_type: makes the broker.
     :ivar acknowledged: messages that producers know to be stored.
     :ivar found: messages that were found in the log.
+    :ivar round: number of the present load.
     """
+
+    topics = TOPICS
+    broker_type: type[BrokerProcess] = BrokerProcess
 
     def __init__(self, directory: str, seed: int) -> None:
         self.acknowledged = 0
         self.found = 0
-        self.broker = BrokerProcess(
+        self.broker = self.broker_type(
             directory,
             topics={
                 topic: {"numPartitions": PARTITIONS, "unflushThreshold": threshold}
-                for topic, threshold in TOPICS.items()
+                for topic, threshold in self.topics.items()
             },
             system={"maxSegmentSize": SEGMENT_BYTES},
         )
         self._random = random.Random(seed)
-        self._round = 0
+        self.round = 0
         self._keys: set[bytes] = set()
         self._judges = {
             (topic, partition): PartitionJudge(topic, partition)
-            for topic in TOPICS
+            for topic in self.topics
             for partition in range(PARTITIONS)
         }
 
     def kill_once(self) -> None:
         """Load the running broker, kill it, start it again and judge what it serves."""
-        self._round += 1
-        producers = [
-            Producer(self.broker.port, f"{self._round}.{n}", self._random.getrandbits(32))
-            for n in range(PRODUCERS)
-        ]
+        self.round += 1
+        producers = self.make_producers()
         for producer in producers:
             producer.start()
         wait_for_acknowledgement(producers)
         time.sleep(self._random.uniform(0.0, LONGEST_LOAD))
         self.broker.kill()
         for producer in producers:
-            self._collect(producer)
+            self.collect(producer)
         if self._random.random() < EARLY_KILLS:
             self.broker.start(wait=False)
             time.sleep(self._random.uniform(0.0, 1.0))
             self.broker.kill()
         self.broker.start()
         self._judge_served()
+        told = [line for line in self.broker.output().splitlines() if is_error(line)]
+        check(not told, f"the broker logged {told[:5]}")
 
-    def judge_files(self) -> None:
+    def make_producers(self) -> list[Producer]:
+        """The load of one round."""
+        return [
+            Producer(self.broker.port, f"{self.round}.{n}", self._random.getrandbits(32))
+            for n in range(PRODUCERS)
+        ]
+
+    def judge_end(self) -> None:
         """Judge all segment files from their beginning. The broker must not run."""
         self.found = 0
         self._keys.clear()
@@ -294,12 +309,18 @@ class KillRun:
                 log = served_log(peer, topic, partition, judge.read_to)
                 self.found += judge.judge(log, self._keys)
 
-    def _collect(self, producer: Producer) -> None:
+    def collect(self, producer: Producer) -> None:
+        """Take what it knows when it has ended."""
         producer.join()
         check(not producer.refused, f"refused: {producer.refused[:3]}")
         self.acknowledged += len(producer.acknowledged)
         for acknowledged in producer.acknowledged:
             self._judges[acknowledged.place[:2]].promise(acknowledged)
+
+
+def is_error(line: str) -> bool:
+    """Whether the broker logged an error."""
+    return any(word in line for word in ERRORS)
 
 
 def wait_for_acknowledgement(producers: list[Producer]) -> None:
@@ -310,15 +331,15 @@ def wait_for_acknowledgement(producers: list[Producer]) -> None:
         time.sleep(0.01)
 
 
-def main() -> None:
+def main(run_type: Callable[[str, int], KillRun]) -> None:
     """Kill as often as asked for, say how it went."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=run_type.__doc__)
     parser.add_argument("--kills", type=int, default=int(os.environ.get("KILLS", "200")))
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="metamorphosis-kills-")
     print(f"seed {options.seed}, data in {directory}", flush=True)
-    run = KillRun(directory, options.seed)
+    run = run_type(directory, options.seed)
     try:
         run.broker.start()
         for number in range(1, options.kills + 1):
@@ -326,7 +347,7 @@ def main() -> None:
             if number % 10 == 0:
                 print(f"{number}: {run.acknowledged} promised, {run.found} found", flush=True)
         run.broker.kill()
-        run.judge_files()
+        run.judge_end()
     finally:
         run.broker.kill()
     print(f"{options.kills} kills, nothing lost, nothing twice")
@@ -334,4 +355,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(KillRun)

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.faults.kills import (
     Acknowledged,
@@ -15,10 +15,13 @@ from tests.faults.kills import (
     PartitionJudge,
     Place,
     digest,
+    is_error,
     stored_log,
 )
+from tests.faults.slowdisk import QUICK, SLOW, SlowDiskRun, missing
 
 KILLS = 20
+SLOW_KILLS = 4
 SEED = 20260101
 
 
@@ -36,10 +39,24 @@ class KillTests(SynchronousTestCase):
             run.kill_once()
         run.broker.kill()
         served = run.found
-        run.judge_files()
+        run.judge_end()
         self.assertEqual(run.found, served)
         self.assertGreaterEqual(run.found, run.acknowledged)
         self.assertGreater(run.acknowledged, KILLS)
+
+    def test_slow_disk(self) -> None:
+        """The same while the disk is slow for one topic, which does not stall another; ``make
+        slow-kills`` does this 200 times."""
+        if missing():
+            raise SkipTest(missing())
+        run = SlowDiskRun(self.mktemp(), SEED)
+        self.addCleanup(run.broker.kill)
+        run.broker.start()
+        for _ in range(SLOW_KILLS):
+            run.kill_once()
+        run.broker.kill()
+        run.judge_end()
+        self.assertGreaterEqual(run.found, run.acknowledged)
 
 
 def record(message_id: int, body: bytes) -> bytes:
@@ -112,6 +129,13 @@ class JudgeTests(SynchronousTestCase):
         self.refuses("behind the last record", self.first + self.second[:-1])
         self.judge = PartitionJudge("t", 0)
         self.refuses("after", self.second + self.first)
+
+    def test_logged(self) -> None:
+        """Lines of a broker's log that tell of an error, and one that does not."""
+        line = "2026-01-01T00:00:00+0000 [metamorphosis.daemon.service.BrokerService#{}] Broker 0"
+        self.assertFalse(is_error(line.format("info")))
+        for bad in (line.format("error"), line.format("critical"), "\tTraceback (most recent call"):
+            self.assertTrue(is_error(bad), bad)
 
     def test_gap_between_segments(self) -> None:
         """Segment files that do not follow each other."""

@@ -69,12 +69,13 @@ def missing() -> str | None:
 def free_port() -> int:
     """
     A loopback port that is free, and is given only once: a server may be down for a while and wants
-    its port back. ``TEST_PORTS`` is the range of this process, as ``tests.run`` starts several.
+    its port back. ``TEST_PORTS`` is the range of this process, as ``tests.run`` starts several; what
+    runs beside those, for instance ``make kills``, has the range below theirs.
 
     Below the kernel's ephemeral range (32768 up): a client that retries against a closed port of
     that range can be connected to itself, and keeps the restarted server from binding.
     """
-    first, last = os.environ.get("TEST_PORTS", "20000-31999").split("-")
+    first, last = os.environ.get("TEST_PORTS", "12000-19999").split("-")
     while True:
         port = random.randint(int(first), int(last))
         if port in _given_ports:
