@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from metamorphosis.errors import JournalError
 from metamorphosis.message import checksum
 from metamorphosis.store.disk import Disk, write_all
 from metamorphosis.transactions.locations import NOWHERE, Location, encode_locations
@@ -70,5 +71,8 @@ def _nowhere(name: str, commit: CommitFound, data: bytes) -> Location:
     later, so that a partial write at a power cut leaves no wrong values.
     """
     partition = partition_of(name)
-    block = b"" if partition is None else b"".join(block_of(commit, partition, data))
+    try:
+        block = b"" if partition is None else b"".join(block_of(commit, partition, data))
+    except JournalError:  # the commit is harmed, see ``restoring``
+        block = b""
     return Location(name, NOWHERE, len(block), checksum(block))

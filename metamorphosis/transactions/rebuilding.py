@@ -71,10 +71,22 @@ def _put_of(record: bytes) -> tuple[PutCommand, int]:
     return frame[0], placed.record.message_id
 
 
-def rebuilt(found: Iterable[OpenTransaction], path: str, now: float) -> list[Transaction]:
-    """The prepared transactions of a file, restored. Thread: worker."""
+def rebuilt(
+    found: Iterable[OpenTransaction], path: str, now: float
+) -> tuple[list[Transaction], list[str]]:
+    """
+    The prepared transactions of a file, restored, and the keys of those that cannot be, because
+    records of theirs hold no put. Thread: worker.
+    """
+    transactions = []
+    harmed = []
     with open(path, "rb") as file:
-        return [_rebuilt_one(each, file.fileno(), now) for each in found]
+        for each in found:
+            try:
+                transactions.append(_rebuilt_one(each, file.fileno(), now))
+            except JournalError:
+                harmed.append(each.key)
+    return transactions, harmed
 
 
 def _rebuilt_one(found: OpenTransaction, fd: int, now: float) -> Transaction:

@@ -44,7 +44,7 @@ from metamorphosis.transactions.replay import (
     OpenTransaction,
     Replay,
 )
-from metamorphosis.transactions.restoring import correct, plan
+from metamorphosis.transactions.restoring import correct, plan, without_harmed
 from metamorphosis.transactions.stored import (
     Missing,
     SegmentView,
@@ -186,6 +186,9 @@ class Recovery:
         views = self._views(commits)
         counted = self._progress.counting(commits, "commits are compared with the store")
         missing = await self._work(lambda: list(missing_blocks(counted, views)))
+        missing, harmed = await self._work(partial(without_harmed, missing, data))
+        if harmed:
+            await self._work(partial(self._dropped, path, harmed))
         if missing:
             await self._restore_all(missing, path, data)
         return replay
@@ -247,6 +250,17 @@ class Recovery:
                 reason=damage.reason,
                 aside=aside,
             )
+
+    def _dropped(self, path: str, keys: list[str]) -> None:
+        """Keep the file of transactions that are dropped. Thread: worker."""
+        self._log.error(
+            "Damaged: {count} transactions in {path} are dropped, because their messages have"
+            " changed; the whole file was copied to {aside}: {keys}",
+            count=len(keys),
+            path=path,
+            aside=set_aside(path, copy=True),
+            keys=", ".join(keys),
+        )
 
     def _views(self, commits: list[CommitFound]) -> dict[Partition, list[SegmentView] | None]:
         """The segments of every partition that the commits name; None for unknown ones."""
@@ -324,7 +338,10 @@ class Recovery:
         found = sorted(replay.prepared.values(), key=lambda each: (each.number, each.appends))
         for number, group in groupby(found, key=lambda each: each.number):
             work = partial(rebuilt, tuple(group), paths[number], self._clock.seconds())
-            prepared += [each for each in await self._work(work) if self._is_open(each, files)]
+            transactions, harmed = await self._work(work)
+            prepared += [each for each in transactions if self._is_open(each, files)]
+            if harmed:
+                await self._work(partial(self._dropped, paths[number], harmed))
         records = [record for transaction in prepared for record in open_records(transaction)]
         number = files.next_number
         if not records and len(files.redo) == 1 and not os.path.getsize(files.redo[0][1]):

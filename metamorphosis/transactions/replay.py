@@ -78,6 +78,7 @@ class CommitFound(NamedTuple):
     :ivar locations: the locations of its blocks.
     :ivar locations_at: position of the locations in the file.
     :ivar lacking: partitions with messages but without a location.
+    :ivar was_prepared: its messages were forced with a prepare.
     """
 
     key: str
@@ -86,6 +87,7 @@ class CommitFound(NamedTuple):
     locations: list[Location]
     locations_at: int
     lacking: list[str]
+    was_prepared: bool
 
 
 class Damage(NamedTuple):
@@ -175,7 +177,8 @@ class Replay:
             return None
         lacking = transaction.lacking(locations)
         appends = transaction.appends
-        return CommitFound(record.key, number, appends, locations, locations_at, lacking)
+        prepared = record.was_prepared
+        return CommitFound(record.key, number, appends, locations, locations_at, lacking, prepared)
 
     def _step(self, record: Operation) -> None:
         """Apply a prepare or a rollback; no effect for an unknown transaction."""

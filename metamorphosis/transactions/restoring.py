@@ -4,12 +4,17 @@ Storing blocks of committed transactions that a crash has left out of the store.
 First the journal records their new locations, then they are stored. So after a crash in between,
 the next recovery finds each block at its location or not, and stores none twice.
 
+The records of messages have no checksum, but a location has that of its block. So a commit is
+*harmed* if its messages are not those that it was to store: a power cut before its force has left
+any part of them on the disk. It was not answered then, and is dropped.
+
 Any part of a block that was being written at a power cut may be in the log. That part is removed:
 cut off at the end of the log, made unreadable if other messages follow.
 
 Source: ``JournalTransactionStore.recover``; section 10.4 of the specification of transactions.
 
-Differs: the original stores the block first, and leaves the partial one.
+Differs: the original stores the block first, and leaves the partial one; it stores a harmed commit
+as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from metamorphosis.errors import JournalError
 from metamorphosis.message import checksum
 from metamorphosis.store.disk import Disk, write_all
 from metamorphosis.transactions.locations import Location, encode_locations
@@ -25,6 +31,36 @@ from metamorphosis.transactions.stored import Missing
 
 if TYPE_CHECKING:
     from metamorphosis.store.messagestore import MessageStore
+
+
+def without_harmed(missing: Sequence[Missing], data: bytes) -> tuple[list[Missing], list[str]]:
+    """
+    The blocks of all commits that are not harmed, and the keys of the others. Thread: worker.
+
+    :param missing: blocks of one redo file.
+    :param data: the redo file.
+    """
+    harmed = {
+        each.commit.locations_at: each.commit.key for each in missing if _is_harmed(each, data)
+    }
+    left = [each for each in missing if each.commit.locations_at not in harmed]
+    return left, list(harmed.values())
+
+
+def _is_harmed(missing: Missing, data: bytes) -> bool:
+    """
+    Whether the messages are not those of the location. After a prepare they were forced before, and
+    a location without an offset tells nothing: the original may have recorded a wrong size and
+    checksum.
+    """
+    commit, location, partition = missing
+    try:
+        block = b"".join(block_of(commit, partition, data))
+    except JournalError:
+        return True
+    if commit.was_prepared or location is None or location.offset < 0:
+        return False
+    return (location.length, location.checksum) != (len(block), checksum(block))
 
 
 def plan(missing: Sequence[tuple[Missing, MessageStore]], data: bytes) -> list[int]:
@@ -68,27 +104,31 @@ def correct(
     disk: Disk, path: str, missing: Sequence[Missing], offsets: Sequence[int], data: bytes
 ) -> None:
     """
-    Record the new locations of the blocks. Thread: worker.
+    Record the new locations of the blocks, sizes and checksums first, because the commit counts as
+    harmed as long as only its offset is right. Thread: worker.
 
     :param path: the redo file.
     :param data: its contents.
     """
+    sized: dict[int, list[Location]] = {}
     changed: dict[int, list[Location]] = {}
     for (commit, location, partition), offset in zip(missing, offsets, strict=True):
         if location is None or location.offset == offset:
             continue
         block = b"".join(block_of(commit, partition, data))
+        right = location._replace(length=len(block), checksum=checksum(block))
+        place = commit.locations.index(location)
+        if right != location:  # recorded by the original
+            sized.setdefault(commit.locations_at, list(commit.locations))[place] = right
         locations = changed.setdefault(commit.locations_at, list(commit.locations))
-        # The original may have recorded a wrong size and checksum.
-        locations[commit.locations.index(location)] = Location(
-            location.name, offset, len(block), checksum(block)
-        )
+        locations[place] = right._replace(offset=offset)
     if not changed:
         return
     fd = disk.open(path, writable=True)
     try:
-        for position, locations in changed.items():
-            write_all(disk, fd, encode_locations(locations), position)
-        disk.sync(fd)
+        for step in filter(None, (sized, changed)):
+            for position, locations in step.items():
+                write_all(disk, fd, encode_locations(locations), position)
+            disk.sync(fd)
     finally:
         disk.close(fd)

@@ -22,7 +22,7 @@ from metamorphosis.store.disk import Disk
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.transactions import replay, stored
 from metamorphosis.transactions.heuristiclog import Heuristic, encode_heuristic_log
-from metamorphosis.transactions.locations import Location, encode_locations
+from metamorphosis.transactions.locations import NOWHERE, Location, encode_locations
 from metamorphosis.transactions.records import (
     Operation,
     OperationType,
@@ -233,6 +233,45 @@ class DamageTests(RecoveryTestCase):
         self.start()
         self.assertTrue(Path(self.journal, "damaged-redo.1.1").exists())
 
+    def test_harmed_commit(self) -> None:
+        """
+        A power cut before the force may leave a commit whole and a put before it changed: that
+        transaction was not answered and is dropped, whatever byte it is. Others are stored.
+        """
+        self.fill(LOCAL, b"before")
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        start = len(self.broker.redo())
+        self.fill(LOCAL, b"0123456789")
+        self.put(LOCAL, b"other", partition=1)
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        self.fill(LOCAL, b"after")
+        self.assertOk(self.step(LOCAL, "COMMIT_ONE_PHASE"))
+        redo = self.broker.redo()
+        places = [*range(redo.index(b"put", start), redo.index(b"0123456789") + 10)]
+        dropped = ([b"before", b"after"], [])
+        for at in (*places, redo.index(b"other") + 1):
+            shutil.rmtree(self.directory)
+            self.write_redo(1, redo[:at], bytes([redo[at] ^ 1]), redo[at + 1 :])
+            for _ in range(2):
+                self.start()
+                found = self.messages(), self.messages(partition=1)
+                if found != dropped:  # the checksum or the opaque, neither of which is stored
+                    self.assertEqual(([b"before", b"0123456789", b"after"], [b"other"]), found, at)
+                    self.assertIn(redo[at : at + 1], b"17")
+        lines = [text for text in self.logged(LogLevel.error) if text.startswith("Damaged:")]
+        self.assertIn(f"transactions/damaged-redo.1.1: {LOCAL}", lines[-1])
+
+    def test_harmed_prepare(self) -> None:
+        """A prepared one whose put cannot be read is dropped, the broker starts."""
+        shutil.rmtree(self.journal)
+        harmed = append(XA2).replace(b"put t 0 1", b"put t 0 2")
+        self.write_redo(1, append(XA), harmed, prepare(XA2), prepare(XA))
+        for _ in range(2):
+            self.start()
+            self.assertEqual([XA], self.recovered())
+        (line,) = [text for text in self.logged(LogLevel.error) if text.startswith("Damaged:")]
+        self.assertIn(XA2, line)
+
     def test_t42_store_is_gone(self) -> None:
         """Every committed block is stored again, once; a second restart changes nothing."""
         for number in range(3):
@@ -355,7 +394,7 @@ class LongRecoveryTests(RecoveryTestCase):
     def test_within_a_file(self) -> None:
         """Also while one file is read, compared and stored; nothing is said when it has ended."""
         self.broker.stop()
-        places = encode_locations([Location("test-0", 0, 21, 0)])
+        places = encode_locations([Location("test-0", NOWHERE, 21, 0)])
         record = encode_operation(Operation(OperationType.LOCAL_COMMIT, LOCAL), places)
         transaction = append(LOCAL, "x" * 100_000, "test") + record
         shutil.rmtree(self.journal)
@@ -416,12 +455,13 @@ class PlaceTests(RecoveryTestCase):
 
     def write(self) -> None:
         """One whose block of partition 0 stands in the store, that of partition 1 nowhere; one
-        without any place; one for a topic that is gone; and one that is prepared."""
+        without any place; one for a topic that is gone; one whose append has failed in the
+        original; and one that is prepared."""
         shutil.rmtree(self.directory)
         os.makedirs(os.path.join(self.directory, "test-0"))
         Path(self.directory, "test-0", f"{0:020d}.meta").write_bytes(self.STORED_0)
         place = Location("test-0", 0, len(self.STORED_0), checksum(self.STORED_0))
-        gone = "XID:5:aa:bb:gone"
+        gone, failed = "XID:5:aa:bb:gone", "XID:6:aa:bb:failed"
         self.write_redo(
             3,
             append(LOCAL, "x", "test"),
@@ -429,18 +469,20 @@ class PlaceTests(RecoveryTestCase):
             append(LOCAL, "second", "test", 1),
             append(XA2, "third", "test"),
             append(gone, "lost", "gone"),
+            append(failed, "fourth", "test"),
             self.commit(LOCAL, place),
             prepare(XA),
             prepare(XA2),
             self.commit(gone),
             self.commit(XA2, prepared=True),
+            self.commit(failed, Location("test-0", NOWHERE, 7, 7)),
             append("TX:s:77", "open", "test"),
             b"\0\0torn",
         )
 
     def judge(self) -> None:
-        """Everything is there once."""
-        self.assertEqual([b"x", b"third"], self.messages())
+        """Everything is there once; zeros that a power cut has left are empty messages (D-6)."""
+        self.assertEqual([b"x", b"third", b"fourth"], list(filter(None, self.messages())))
         self.assertEqual([b"second"], self.messages(partition=1))
         self.assertEqual([XA], self.recovered())
 
@@ -452,7 +494,7 @@ class PlaceTests(RecoveryTestCase):
         self.restart()
         self.judge()
         self.assertOk(self.step(XA, "COMMIT_TWO_PHASE"))
-        self.assertEqual([b"x", b"third", b"listed"], self.messages())
+        self.assertEqual([b"x", b"third", b"fourth", b"listed"], self.messages())
 
     def test_recovery_dies(self) -> None:
         """At each of its calls, with the power or without: the next one stores the rest."""

@@ -92,6 +92,7 @@ class OutcomeTests(ReplayTestCase):
                     [LOCATION],
                     len(whole) - len(encode_locations([LOCATION])),
                     [],
+                    False,
                 )
             ],
             found,
