@@ -18,7 +18,7 @@ from tests.faults.kills import (
     is_error,
     stored_log,
 )
-from tests.faults.slowdisk import QUICK, SLOW, SlowDiskRun, missing
+from tests.faults.slowdisk import SlowDiskRun, missing
 
 KILLS = 20
 SLOW_KILLS = 4

@@ -69,8 +69,8 @@ def missing() -> str | None:
 def free_port() -> int:
     """
     A loopback port that is free, and is given only once: a server may be down for a while and wants
-    its port back. ``TEST_PORTS`` is the range of this process, as ``tests.run`` starts several; what
-    runs beside those, for instance ``make kills``, has the range below theirs.
+    its port back. ``TEST_PORTS`` is the range of this process, as ``tests.run`` starts several; a
+    long target beside those, for instance ``make kills``, has the range below theirs.
 
     Below the kernel's ephemeral range (32768 up): a client that retries against a closed port of
     that range can be connected to itself, and keeps the restarted server from binding.
