@@ -136,12 +136,12 @@ class PairPuts:
         :raises NotJoined: the slave's log is unknown.
         :raises MetaQError: it cannot be created.
         """
+        if not self._responders.ids.ready:  # while this holds, the hot path takes no put
+            raise InternalServerError(refusals.NO_ID)
         log = self._logs.get((topic, partition))
         if log is None:
             if not self._is_joined():
                 raise NotJoined(f"{topic}-{partition} is to be joined first")
-            if not self._responders.ids.ready:
-                raise InternalServerError(refusals.NO_ID)
             log = self._logs.open((topic, partition), joined=True)
         return log
 

@@ -370,6 +370,21 @@ class RefusedTests(PairCase):
         reply = self.pair.send(self.client, put(b"x", 4, -1))
         self.assertEqual(reply, result(403, b"Partition[0--1] has been closed", 4))
 
+    def test_last_id_cannot_be_written(self) -> None:
+        """No message gets an id then, not even in a partition that was joined at the start: after
+        a crash another message would get it again."""
+        self.pair.send(self.client, put(b"hello"))
+        self.pair.restart()
+        self.pair.broker.ids.ready = False
+        self.pair.connect()
+        self.client = self.pair.client()
+        for partition in (0, 1):
+            reply = self.pair.send(self.client, put(b"x", partition=partition))
+            self.assertEqual(reply, result(500, b"The last message id could not be written."))
+        self.pair.broker.ids.ready = True
+        self.assertEqual(self.statuses(self.pair.send(self.client, put(b"x"))), [b"200"])
+        self.assert_identical()
+
     def test_foreign_offset(self) -> None:
         """An offset that is not ours is not an acknowledgement: the partition is joined again, by
         which everything that the slave has gets here."""
