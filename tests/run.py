@@ -54,9 +54,9 @@ ABOUT_SOURCES = (
 """Unit tests that read sources and pages: one Python is enough for them."""
 
 WORKERS = 3  # stages at a time
-LATER = ("compat", "integration-1", "integration-2", "faults", "pure")
-"""The stages that wait much. Those with the unit tests of other Pythons, which never wait, go
-between them."""
+LATER = ("faults", "compat", "integration-1", "integration-2", "pure")
+"""The stages that wait much, the longest first. Those with the unit tests of other Pythons, which
+never wait, go between them."""
 PARTS = 2  # of the integration tests, of about the same length
 SECONDS = {  # of the integration tests that take longest; others take about SECONDS_OF_OTHERS
     "test_newuser": 50,
