@@ -16,7 +16,7 @@ SEED = 20261130
 class SanitizedTests(SynchronousTestCase):
     """No invalid access, overflow or undefined behaviour."""
 
-    timeout = 300
+    timeout = 600  # beside other stages on a slow machine; 80 s alone
 
     def test_both(self) -> None:
         """The codec on random requests, and the module in its unit tests, at the same time."""
