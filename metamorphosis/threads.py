@@ -7,6 +7,7 @@ lock. They must not compute: one busy thread raised a median latency from 0.09 m
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -73,13 +74,18 @@ class WorkerThreads:
     def submit(
         self, work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
     ) -> None:
-        """See ``IWorkerThreads``. Thread: reactor."""
+        """See ``IWorkerThreads``. Thread: reactor. If no thread can be started, the work fails with
+        an ``OSError``: who waits for its end must not wait for ever."""
         if self._stopping is not None:
             raise ThreadsStopped()
-        if not self._threads:
-            self._start()
         self._pending += 1
-        self._jobs.put((work, done))
+        try:
+            self._start()
+        except RuntimeError as error:
+            self._finished.append((done, None, OSError(errno.EAGAIN, str(error))))
+            self._reactor.callFromThread(self._deliver)
+        else:
+            self._jobs.put((work, done))
 
     def stop(self) -> Deferred[None]:
         """See ``IWorkerThreads``. Thread: reactor."""
@@ -93,10 +99,18 @@ class WorkerThreads:
         return stopped
 
     def _start(self) -> None:
-        for number in range(self._count):
-            thread = Thread(target=self._run, name=f"{self._name}-{number}", daemon=True)
+        """Start the threads that are missing: all of them at the first work, later those that the
+        system has refused. Raises its error only if there is none at all."""
+        while len(self._threads) < self._count:
+            name = f"{self._name}-{len(self._threads)}"
+            thread = Thread(target=self._run, name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                if self._threads:
+                    return
+                raise
             self._threads.append(thread)
-            thread.start()
 
     def _run(self) -> None:
         """Run jobs until the end. Thread: worker."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.threads import SynchronousThreads, WorkerThreads
@@ -115,6 +116,43 @@ class WorkerThreadsTests(SynchronousTestCase):
         self.stop()
         self.assertEqual((self.outcomes[0].name, self.outcomes[0].daemon), ("store-0", True))
         self.assertFalse(self.outcomes[0].is_alive())
+
+    def refuse_threads(self, first: int) -> MonkeyPatcher:
+        """Let the system refuse this thread and all later ones."""
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if int(thread.name.rpartition("-")[2]) >= first:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        return self.patch(threading.Thread, "start", refuse)
+
+    def test_no_thread_can_be_started(self) -> None:
+        """Work fails, so that nobody waits for ever; later work starts the thread."""
+        broken = self.refuse_threads(0)
+        self.threads.submit(lambda: 1, self.done)
+        self.assertEqual(self.outcomes, [])
+        self.reactor.turn()
+        [error] = self.outcomes
+        self.assertIsInstance(error, OSError)
+        self.assertIn("can't start new thread", str(error))
+        broken.restore()
+        self.threads.submit(lambda: 2, self.done)
+        self.stop()
+        self.assertEqual(self.outcomes[1:], [2])
+
+    def test_fewer_threads(self) -> None:
+        """Those that can be started do the work; the others follow with later work."""
+        self.threads = WorkerThreads(self.reactor, 2, "store")  # type: ignore[arg-type]
+        broken = self.refuse_threads(1)
+        self.threads.submit(threading.current_thread, self.done)
+        broken.restore()
+        gate = threading.Event()
+        self.threads.submit(lambda: gate.wait(30), self.done)
+        self.threads.submit(gate.set, self.done)  # by the second thread
+        self.stop()
+        self.assertIn(True, self.outcomes)
 
     def test_no_thread_before_there_is_work(self) -> None:
         """Threads that are never needed are never started."""
