@@ -35,6 +35,7 @@ from metamorphosis.interfaces import IDeletePolicy, IWorkerThreads
 from metamorphosis.store.deletepolicies import count_expired, make_policy
 from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.segment import Segment
+from metamorphosis.store.states import Life
 
 #: Longest timer in seconds: the wall clock may be set while a timer runs.
 MAX_SLEEP = 3600.0
@@ -249,7 +250,8 @@ class _StoreRun:
 
     def _next(self) -> None:
         """Remove the oldest segment from the store, then dispose of its file."""
-        if not self._expired or self._retention.stopped:
+        closed = self._store.life is not Life.OPEN  # the directory may belong to another by now
+        if not self._expired or self._retention.stopped or closed:
             self._end()
             return
         segment = self._expired.pop(0)

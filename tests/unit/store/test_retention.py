@@ -223,6 +223,16 @@ class RunTests(RetentionTestCase):
             self.threads.release_one()
         self.assertEqual([store.min_offset for store in stores], [50] * 5)
 
+    def test_partition_that_is_closed_meanwhile(self) -> None:
+        """Its directory may have been moved aside, and the same names be those of a new log."""
+        store = self.store("t")
+        self.threads.hold()
+        self.retention().run()
+        self.threads.release_one()
+        self.successResultOf(store.close())
+        self.threads.release()
+        self.assertEqual(self.files(store), ["25.meta", "50.meta"])
+
     def test_list_before_file(self) -> None:
         """A segment leaves the list of the store before a worker touches its file."""
         store = self.store("t")
