@@ -177,7 +177,8 @@ class DirectFlush(FlushFields, FlushPolicy):
             self.store.environment.threads.submit(flush.work, lambda _, error: flush.done(error))
 
     def _begin_flush(self) -> Flush | None:
-        """The work that flushes the messages written so far; None if there are none."""
+        """The work that flushes the messages written so far; None if there are none, unless a roll
+        could not flush: its retry shows that the disk works again."""
         store = self.store
         if store.worker is not Worker.IDLE:
             if self._full():
@@ -185,7 +186,9 @@ class DirectFlush(FlushFields, FlushPolicy):
             return None
         segment = store.last
         end = segment.end
-        if store.life is Life.CLOSED or end == store.max_offset:
+        if store.life is Life.CLOSED:
+            return None
+        if end == store.max_offset and self.flush_error is None:
             return None
         store.worker = Worker.FLUSHING
         self._in_flight, self._unflushed = self._unflushed, 0

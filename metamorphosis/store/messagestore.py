@@ -235,6 +235,8 @@ class MessageStore(CollectingLog):
         self.life = Life.CLOSED
         if self.writer.damage is not None:
             self.writer.cut(self.last, self.last.size)
+        if self.writer.unflushed is not None:
+            self.writer.unflushed.drop(self.last.size)  # which counts for the others
         for segment in self._segments:
             segment.discard(self._close_at_once)
         self._tell_ended()

@@ -44,6 +44,7 @@ class Roller:
             return False
         if (
             store.apart is not None
+            or store.stalled is not None  # also for ever, if the end of the log is not known
             or store.writer.damage is not None
             or not self._policy.may_roll()
         ):

@@ -446,6 +446,13 @@ class DirectFlushFaultTests(SynchronousTestCase):
         self.store.append([record(30)])
         self.successResultOf(self.store.close())
 
+    def test_memory_after_a_close_with_a_broken_disk(self) -> None:
+        """What could not be flushed does not count any longer for the other partitions, whose bound
+        would be reached for ever."""
+        self.fail_a_flush()
+        self.successResultOf(self.store.close())
+        self.assertEqual(self.partition.environment.schedule.unflushed, 0)
+
 
 class CutBackTests(SynchronousTestCase):
     """What a crash has left of a block is removed before the store takes a message."""
@@ -531,6 +538,31 @@ class RollTests(SynchronousTestCase):
         self.partition.clock.advance(1)
         self.assertEqual(sorted(self.partition.files()), [N0, "00000000000000000090.meta"])
         self.assertEqual(self.store.max_offset, 90)
+
+    def test_flush_fails_at_a_roll_after_the_last_flush(self) -> None:
+        """With nothing left to flush the roll is tried again all the same, without a put."""
+        self.store.reconfigure(0, HUGE)
+        self.partition.threads.hold()
+        self.store.append([record(30)])
+        self.store.append([record(30)])
+        self.disk.broken.add("sync_all")
+        self.partition.threads.release()
+        self.assertEqual((list(self.partition.files()), self.store.max_offset), ([N0], 60))
+        self.disk.broken.clear()
+        self.partition.clock.advance(1)
+        self.assertEqual(len(self.partition.files()), 2)
+
+    def test_no_roll_when_the_end_is_not_known(self) -> None:
+        """The next segment would begin before the end of this one, and the next start fail."""
+        self.disk.broken.add("create")
+        put(self.store, record(30), record(30))
+        self.store.commit()
+        self.store.append([record(30)])
+        self.store.appender.withdraw()
+        self.disk.broken.clear()
+        self.partition.clock.advance(1)
+        self.store.flush()
+        self.assertEqual((list(self.partition.files()), self.store.max_offset), ([N0], 90))
 
     def test_read_while_rolling(self) -> None:
         """Old segments stay readable through the roll, and a slice ends with its segment."""
