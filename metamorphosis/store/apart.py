@@ -52,6 +52,11 @@ class ApartWrites:
         store.apart = None
         if batch.state is not PENDING:  # refused while the disk did not answer
             store.writer.cut(store.last, store.last.size)
+            if store.writer.damage is not None:
+                # It is cut at the next put, which must not find a later batch behind it.
+                store.refuse_unwritten(store.writer.damage)
+            batch.size = 0
+            store.wrote(batch, 0, 0, None, False)  # batches before it may wait for their flush
         else:
             written, failed = result or (0, OSError(str(unexpected)))
             count, size, error = store.writer.took(

@@ -52,15 +52,22 @@ class GroupCommit(FlushPolicy):
     def check_writable(self) -> None:
         """See ``FlushPolicy``; every batch is tried."""
 
+    def may_roll(self) -> bool:
+        """See ``FlushPolicy``; not before the flush of what is written: a roll that cannot flush it
+        would not refuse it, and the next flush would not write it again."""
+        return not self._flying
+
     def written(self, batch: Batch, count: int, more: bool) -> None:
         """See ``FlushPolicy``: flush now, unless another batch is written first."""
         if batch.size:
             self._flying.append((batch, count))
-        else:
+        if self._flying and not more:
+            self._flush_flying()
+        if not batch.size:  # last: its waiters may put again, which must not start a second flush
             batch.complete(batch.offset, 0, batch.error)
+
+    def _flush_flying(self) -> None:
         store = self.store
-        if more or not self._flying:
-            return
         store.worker = Worker.HOLDING
         segment = store.last
         work = timed_sync(

@@ -232,6 +232,9 @@ class MessageStores:
         store = make_store(creation.topic, creation.partition, segments, creation.environment)
         self._environment.descriptors.opened(store, store.last)
         self._stores[key] = store
+        stalled = creation.environment.stalled()
+        if stalled is not None:  # the other stores were told before this one existed
+            store.stall(stalled)
 
     def withdraw(self, store: MessageStore) -> Deferred[None]:
         """

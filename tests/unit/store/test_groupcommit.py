@@ -7,7 +7,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.errors import StoreClosed, StoreDamaged
-from metamorphosis.store.batch import FAILED, PENDING, STORED
+from metamorphosis.store.batch import FAILED, PENDING, STORED, Batch
 from metamorphosis.store.disk import Disk
 from tests.support.partitions import N0, Partition, put, record, stored
 
@@ -178,6 +178,28 @@ class GroupCommitFaultTests(SynchronousTestCase):
         self.threads.release()
         self.assertEqual((batch.state, batch.stored_end), (FAILED, 30))
         self.assertEqual((self.partition.read(), self.store.message_count), (record(30), 1))
+
+    def test_put_by_a_waiter_of_a_refused_batch(self) -> None:
+        """It is not written before the flush of the batch that was written before the refused one:
+        with a second flush at the same time, the end of one would acknowledge what the other has
+        not flushed yet."""
+        first = self.store.append([record(30, 2)])
+        written, refused = self.store.append([record(30, 3)]), self.store.append([record(30, 4)])
+        again: list[Batch] = []
+
+        def put_again() -> None:
+            self.disk.room = None
+            again.append(self.store.append([record(30, 5)]))
+
+        refused.waiters.append(put_again)
+        self.disk.room = 40
+        self.threads.release_one()
+        self.assertEqual([STORED, PENDING, FAILED], [b.state for b in (first, written, refused)])
+        self.assertEqual((PENDING, 1), (again[0].state, self.threads.held))
+        self.threads.release()
+        self.assertEqual([STORED, STORED], [batch.state for batch in (written, *again)])
+        expected = b"".join(record(30, number) for number in (1, 2, 3, 5))
+        self.assertEqual(expected, self.partition.read())
 
     def test_what_cannot_be_taken_back(self) -> None:
         """Appends are refused until the file could be cut; nothing of it was ever readable."""
