@@ -40,6 +40,10 @@ from metamorphosis.wire.encoding import result
 if TYPE_CHECKING:
     from metamorphosis.broker.connections import Connections
 
+TURN_BYTES = 1 << 20
+"""The turn also ends for a connection when the replies to such commands take more memory than this:
+a get of a group with a filter may have 1 MiB."""
+
 TURN_COMMANDS = 100
 """Commands off the hot path that are answered for one connection in a turn; the rest waits for the
 next turn. One takes up to 30 us and a chunk holds up to 26,000: without this limit all other
@@ -66,6 +70,7 @@ class Life(Enum):
 
 
 OPEN = Life.OPEN
+ONLY_TURN = (Reason.TURN,)
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -90,6 +95,7 @@ class ClientConnection(Protocol):
         self._ordinary = True  # the last chunk had nothing but ordinary puts and gets
         self._spread = False  # the last chunk went to many partitions
         self._long = False  # the last chunk's requests were long ones
+        self._goes_on = False  # the turn will call ``_go_on``
 
     # Life
 
@@ -158,7 +164,7 @@ class ClientConnection(Protocol):
             view = view[count:]
             self.received(count)
             while Reason.TURN in self._gate and self._life is OPEN:
-                self._go_on()  # the rest has already been delivered: pausing comes too late
+                self._take_rest()  # it has already been delivered: pausing comes too late
 
     def received(self, count: int) -> bool:
         """
@@ -189,8 +195,8 @@ class ClientConnection(Protocol):
         self._spread = consumed < SPREAD * len(group.runs)
         self._long = consumed > LONG * len(group.replies)
         answered = self._replies.end(consumed)
-        if answered:  # these requests count until their replies have left
-            shared.waiting_changed(consumed)
+        if answered:  # requests and replies count until the replies have left
+            shared.waiting_changed(group.size)
             if self._replies.size > shared.max_waiting or shared.overloaded:
                 self.check_pressure()
         if self._life is OPEN:
@@ -207,14 +213,24 @@ class ClientConnection(Protocol):
 
     def _go_on_later(self) -> None:
         self._gate.stop(Reason.TURN)
-        self._shared.turn.soon(self._go_on)
+        self._go_on_soon()
+
+    def _go_on_soon(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            self._shared.turn.soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Take more of the bytes left by the last turn."""
-        if Reason.TURN in self._gate and self._life is OPEN:
-            self.inbox.room()
-            if self.received(0):
-                self._gate.clear(Reason.TURN)
+        """Take more of the bytes left by the last turn, or leave that to the end of another reason
+        not to read: the replies would take more and more memory."""
+        self._goes_on = False
+        if self._gate.reasons == ONLY_TURN and self._life is OPEN:
+            self._take_rest()
+
+    def _take_rest(self) -> None:
+        self.inbox.room()
+        if self.received(0):
+            self._gate.clear(Reason.TURN)
 
     def _take(self, end: int, group: ReplyGroup) -> tuple[int, bool]:
         """
@@ -256,7 +272,7 @@ class ClientConnection(Protocol):
                 if isinstance(frame, NeedMore):
                     inbox.needed = frame.total or 0
                     break
-                if not budget:
+                if not budget or group.size > TURN_BYTES:
                     finished = False
                     break
                 budget -= 1
@@ -329,6 +345,8 @@ class ClientConnection(Protocol):
         limit = shared.max_waiting
         gate.set(Reason.REPLIES, size > (limit // 2 if Reason.REPLIES in gate else limit))
         gate.set(Reason.SERVER, shared.overloaded and size > 0)
+        if gate.reasons == ONLY_TURN:
+            self._go_on_soon()
 
     def pauseProducing(self) -> None:
         """The peer does not read its replies: take no more requests from it."""
@@ -337,6 +355,8 @@ class ClientConnection(Protocol):
     def resumeProducing(self) -> None:
         """The peer has read them."""
         self._gate.clear(Reason.PEER)
+        if self._gate.reasons == ONLY_TURN:
+            self._go_on_soon()
 
     def stopProducing(self) -> None:
         """The connection is gone; ``connectionLost`` cleans up."""

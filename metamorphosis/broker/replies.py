@@ -90,7 +90,8 @@ class ReplyGroup:
         nothing.
     :ivar files: there is a ``FileReply`` among them.
     :ivar failed: something awaited has failed.
-    :ivar size: bytes of the answered requests, for back-pressure.
+    :ivar size: bytes of the answered requests, and of their replies as far as ``ReplyQueue.add``
+        has got them while the chunk was being taken in; for back-pressure.
     :ivar number: groups stand in the queue in the order of their numbers.
     """
 
@@ -201,7 +202,8 @@ class ReplyQueue:
     All replies of one connection that have not left. Thread: reactor.
 
     :param wake: called when a reply may be ready; lets ``drain`` be called soon.
-    :ivar size: bytes of the requests whose replies stand here.
+    :ivar size: bytes of the requests whose replies stand here, and of long replies, see
+        ``ReplyGroup.size``.
     """
 
     __slots__ = ("_awaited", "_groups", "_number", "_open", "_wake", "size")
@@ -239,8 +241,8 @@ class ReplyQueue:
         group, self._open = self._open, None
         if group is None or not group.replies:
             return False
-        group.size = size
-        self.size += size
+        group.size += size
+        self.size += group.size
         self._groups.append(group)
         return True
 
@@ -252,7 +254,10 @@ class ReplyQueue:
         refuse: Refuse | None = None,
     ) -> None:
         """Add a reply after all others; see ``ReplyGroup.add``."""
-        self._last().add(reply, awaited, record, refuse)
+        group = self._last()
+        group.add(reply, awaited, record, refuse)
+        if group is self._open and type(reply) is not FileReply:
+            group.size += len(reply)
 
     def reserve(self) -> Slot:
         """A place after all replies so far, to be filled later."""
@@ -297,7 +302,7 @@ class ReplyQueue:
         Send every reply that waits for nothing, in order, with as few writes as the files between
         them allow. When the transport fails, ``clear`` still counts all requests.
 
-        :returns: bytes of the requests that were answered by this call.
+        :returns: by how much ``size`` is less after this call.
         """
         groups = self._groups
         ready: list[Any] = []
@@ -333,7 +338,7 @@ class ReplyQueue:
         self._wake()
 
     def clear(self) -> int:
-        """Discard all replies; returns the bytes of the requests that stay unanswered."""
+        """Discard all replies; returns what ``size`` was."""
         for group in self._groups:
             group.discard()
         self._groups.clear()

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from metamorphosis.broker.connection import TURN_COMMANDS
+from metamorphosis.broker.connection import TURN_BYTES, TURN_COMMANDS
 from metamorphosis.broker.transport import QUEUE_LIMIT, BrokerTransport
 from metamorphosis.config.model import Settings
 from metamorphosis.message import iterate_records
@@ -24,6 +24,7 @@ from metamorphosis.store.messagestore import MessageStore
 from metamorphosis.store.segment import Segment
 from tests.support.serving import Broker, Client
 from tests.unit.broker.test_hotpath import put
+from tests.unit.broker.test_responders import OddFilter
 from tests.unit.broker.test_transport import Reactor
 
 
@@ -362,6 +363,72 @@ class PressureTests(SynchronousTestCase):
         self.assertEqual(
             flooder.send(b"version 7\r\n"), b"result 200 7 7\r\n1.4.6.2", "none is left"
         )
+
+    def test_flood_of_commands_whose_replies_nobody_reads(self) -> None:
+        """The rest of the chunk waits until the peer reads again; then a turn takes no more of it
+        than before."""
+        broker = Broker(self.mktemp())
+        client = broker.client()
+        connection = client.connection
+        chunk = b"version 1\r\n" * (3 * TURN_COMMANDS)
+        connection.inbox.room()[: len(chunk)] = chunk
+        connection.received(len(chunk))
+        for _ in range(3):
+            connection.pauseProducing()
+            connection.resumeProducing()
+        calls = [call.func for call in broker.clock.getDelayedCalls()]
+        self.assertEqual(calls.count(connection._go_on), 1)
+        connection.pauseProducing()
+        broker.clock.advance(0)
+        self.assertEqual(client.received().count(b"result 200"), TURN_COMMANDS)
+        connection.resumeProducing()
+        self.assertEqual(client.transport.producerState, "paused")
+        broker.clock.advance(0)
+        self.assertEqual(client.received().count(b"result 200"), 2 * TURN_COMMANDS)
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_flood_of_commands_behind_a_flush(self) -> None:
+        """The rest of the chunk waits while the limit of one connection, or of all, is exceeded."""
+        limits = (Settings(max_connection_bytes=1000), Settings(max_total_bytes=1000))
+        for settings in limits:
+            broker = Broker(self.mktemp(), settings=settings)
+            client = broker.client()
+            client.send(put(b"first"))
+            broker.threads.hold()
+            chunk = put(b"hello") + b"version 1\r\n" * (3 * TURN_COMMANDS)
+            client.connection.inbox.room()[: len(chunk)] = chunk
+            client.connection.received(len(chunk))
+            broker.clock.advance(0)
+            self.assertEqual(len(client.connection._replies), 1 + TURN_COMMANDS)
+            broker.threads.release()
+            broker.clock.advance(0)
+            self.assertEqual(client.received().count(b"result 200"), 1 + 3 * TURN_COMMANDS)
+            self.assertEqual(client.transport.producerState, "producing")
+            self.assertEqual(broker.factory.shared.waiting, 0)
+
+    def test_replies_in_memory(self) -> None:
+        """The replies to a group with a filter count in the limit while they wait, and end the
+        turn."""
+        name = f"{OddFilter.__module__}:{OddFilter.__name__}"
+        settings = Settings(max_connection_bytes=3 * TURN_BYTES)
+        topics = {"test": {"num_partitions": 2, "filters": {"g": name}}}
+        broker = Broker(self.mktemp(), topics, settings=settings)
+        client = broker.client()
+        client.send(put(b"1" * 100_000) + put(b"first", partition=b"1"))
+        broker.threads.hold()
+        chunk = put(b"hello", partition=b"1") + b"get test g 0 0 200000 1\r\n" * 50
+        client.connection.inbox.room()[: len(chunk)] = chunk
+        client.connection.received(len(chunk))
+        waiting = broker.factory.shared.waiting
+        self.assertTrue(TURN_BYTES < waiting < TURN_BYTES + 110_000, waiting)
+        broker.clock.advance(0)
+        waiting = broker.factory.shared.waiting
+        self.assertTrue(3 * TURN_BYTES < waiting < 4 * TURN_BYTES + 110_000, waiting)
+        broker.threads.release()
+        broker.clock.advance(0)
+        self.assertEqual(client.received().count(b"value 100020 1\r\n"), 50)
+        self.assertEqual(client.transport.producerState, "producing")
+        self.assertEqual(broker.factory.shared.waiting, 0)
 
     def test_flooding_client_vanishes(self) -> None:
         """A connection that is lost between two such turns is dropped."""

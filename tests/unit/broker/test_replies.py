@@ -60,7 +60,7 @@ class AwaitedTests(SynchronousTestCase):
             peer.chunk(b"a ", (b"0 ", provider, 0), b"b ")
             peer.chunk(b"c ")
             self.assertEqual(peer.drained(), b"")
-            self.assertEqual((peer.awake, peer.queue.size), (0, 20))
+            self.assertEqual((peer.awake, peer.queue.size), (0, 28))
             provider.succeed()
             self.assertEqual(peer.awake, 1)
             self.assertEqual(peer.drained(), b"a 0 b c ")
@@ -118,7 +118,7 @@ class AwaitedTests(SynchronousTestCase):
         """An outcome after the queue was cleared has no effect."""
         for peer, provider in self.each():
             peer.chunk((b"0 ", provider, 0))
-            self.assertEqual((peer.drained(), peer.queue.clear()), (b"", 10))
+            self.assertEqual((peer.drained(), peer.queue.clear()), (b"", 12))
             provider.succeed()
             self.assertEqual((peer.drained(), len(peer.queue)), (b"", 0))
 
@@ -133,7 +133,7 @@ class AwaitedTests(SynchronousTestCase):
         peer.chunk(b"a ")
         peer.chunk(b"b ")
         self.assertRaises(OSError, peer.queue.drain, peer)
-        self.assertEqual((20, 0), (peer.queue.clear(), peer.queue.size))
+        self.assertEqual((24, 0), (peer.queue.clear(), peer.queue.size))
 
 
 class PlaceTests(SynchronousTestCase):
