@@ -168,10 +168,10 @@ class GroupFilter:
 
     def is_accepted(self, message: Message) -> bool:
         """Whether the filter accepts the message; an exception in the filter counts as a
-        rejection."""
+        rejection, ``sys.exit`` too: it would end the connections of all clients."""
         try:
             return bool(self._accept(self._group, message))
-        except Exception:
+        except BaseException:
             self._log_failure(Failure())
             return False
 

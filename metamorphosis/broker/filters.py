@@ -14,6 +14,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from typing import cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -122,7 +123,7 @@ class ConsumerFilters:
             self._instances[name] = None
             try:
                 self._instances[name] = _make(name)
-            except Exception:
+            except (Exception, SystemExit):
                 self._log.failure(
                     "Cannot use filter class {name} of group {group} and topic {topic}; every get "
                     "of this group fails until this is put right and the configuration reloaded. "
@@ -194,7 +195,7 @@ def unusable_filters(config: BrokerConfig, make: bool = False) -> Iterator[tuple
                 continue
             try:
                 _make(name) if make else _find(name)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 yield (
                     topic.name,
                     group,
@@ -217,6 +218,9 @@ def _find(name: str) -> type:
 def _make(name: str) -> IConsumerFilter:
     """An instance of the class."""
     instance = _find(name)()
-    if not callable(getattr(instance, "accept", None)):
+    accept = getattr(instance, "accept", None)
+    if not callable(accept):
         raise TypeError(f"{name} has no method accept(group, message)")
+    if iscoroutinefunction(accept):  # every coroutine counts as true
+        raise TypeError(f"accept of {name} is a coroutine function")
     return cast(IConsumerFilter, instance)

@@ -35,6 +35,12 @@ class Unready:
         raise RuntimeError("not today")
 class NoFilter:
     pass
+class Async:
+    async def accept(self, group, message):
+        return False
+class Leaving:
+    def accept(self, group, message):
+        raise SystemExit(1)
 """
 
 MESSAGE = Message("test", 1, 0, b"")
@@ -178,9 +184,19 @@ class ConsumerFiltersTests(SynchronousTestCase):
         self.unavailable(":")
 
     def test_class_that_is_no_filter(self) -> None:
-        """A class whose constructor raises, or without ``accept``."""
+        """A class whose constructor raises, without ``accept``, or with one that is a coroutine
+        function."""
         self.unavailable(f"{self.module}:Unready")
         self.unavailable(f"{self.module}:NoFilter")
+        self.unavailable(f"{self.module}:Async")
+
+    def test_module_that_is_a_script(self) -> None:
+        """A module that ends the process when it is imported."""
+        name = f"{self.write_module('raise SystemExit(1)')}:Odd"
+        self.unavailable(name)
+        [(topic, group, reason)] = unusable_filters(self.configuration(g=name))
+        self.assertEqual((topic, group), ("test", "g"))
+        self.assertIn("SystemExit: 1", reason)
 
     def test_module_that_does_not_compile(self) -> None:
         """A module with a syntax error."""
@@ -228,3 +244,9 @@ class ConsumerFiltersTests(SynchronousTestCase):
         for word in ("test", "group=g", f"{self.module}:Broken"):
             self.assertIn(word, text)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+
+    def test_exit_rejects(self) -> None:
+        """A filter that would end the process rejects the message."""
+        accept = self.found(self.filters(g=f"{self.module}:Leaving"), "g")
+        self.assertFalse(accept(MESSAGE))
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
