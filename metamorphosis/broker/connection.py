@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -84,6 +85,8 @@ class ClientConnection(Protocol):
     """
 
     transport: Any
+
+    _log = Logger()
 
     def __init__(self, shared: Connections) -> None:
         self._shared = shared
@@ -225,7 +228,11 @@ class ClientConnection(Protocol):
         not to read: the replies would take more and more memory."""
         self._goes_on = False
         if self._gate.reasons == ONLY_TURN and self._life is OPEN:
-            self._take_rest()
+            try:
+                self._take_rest()
+            except Exception:  # a transport would close it
+                self._log.failure("Serving {client} failed", client=self)
+                self.abort()
 
     def _take_rest(self) -> None:
         self.inbox.room()

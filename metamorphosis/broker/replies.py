@@ -339,6 +339,9 @@ class ReplyQueue:
 
     def clear(self) -> int:
         """Discard all replies; returns what ``size`` was."""
+        if self._open is not None:  # taking its chunk in has failed
+            self._groups.append(self._open)
+            self._open = None
         for group in self._groups:
             group.discard()
         self._groups.clear()

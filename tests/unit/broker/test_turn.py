@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from metamorphosis.broker.connection import TURN_COMMANDS
+from metamorphosis.broker.session import Session
 from tests.support.serving import Broker
 from tests.unit.broker.test_hotpath import put
 
@@ -105,6 +111,37 @@ class LoneTests(SynchronousTestCase):
 
 class FaultTests(SynchronousTestCase):
     """A fault affects one client, or one partition."""
+
+    def test_fault_in_the_rest_of_a_chunk(self) -> None:
+        """The connection is closed, and lets go of the files of replies to that chunk."""
+        broker = Broker(self.mktemp(), max_segment_size=25)
+        client = broker.client()
+        client.send(put(b"first"))
+        client.send(put(b"other"))
+        store = broker.stores.get("test", 0)
+        assert store is not None
+        client.send(b"get test g 0 0 25 1\r\n")
+        chunk = b"version 1\r\n" * (TURN_COMMANDS + 1)
+        chunk += b"get test g 0 0 25 1\r\n" + b"version 2\r\n"
+        connection = client.connection
+        connection.inbox.room()[: len(chunk)] = chunk
+        connection.received(len(chunk))
+
+        respond = broker.responders.dispatch.respond
+
+        def fail(command: Any, session: Session) -> None:
+            if command.opaque == 2:
+                raise ZeroDivisionError("bug")
+            respond(command, session)
+
+        broker.responders.dispatch.respond = fail  # type: ignore[method-assign]
+        broker.clock.advance(0)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(client.transport.disconnected)
+        self.assertTrue(store.segments[0].in_use)
+        connection.connectionLost(Failure(ConnectionDone()))
+        self.assertFalse(store.segments[0].in_use)
+        self.assertEqual(broker.factory.shared.waiting, 0)
 
     def test_fault_while_answering_one(self) -> None:
         """The connection that cannot be answered is closed, the others of the turn are answered."""
