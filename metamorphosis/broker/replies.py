@@ -256,7 +256,7 @@ class ReplyQueue:
         """Add a reply after all others; see ``ReplyGroup.add``."""
         group = self._last()
         group.add(reply, awaited, record, refuse)
-        if group is self._open and type(reply) is not FileReply:
+        if group is self._open and isinstance(reply, bytes):
             group.size += len(reply)
 
     def reserve(self) -> Slot:
