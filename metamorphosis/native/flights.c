@@ -250,8 +250,10 @@ bool flight_landed(Lanes *lanes, const struct pair *pair, PyObject *object, cons
         PyObject *told = PyObject_CallFunction(lanes->took, "OOn", (PyObject *)place->store, (PyObject *)place->memory,
                                                (Py_ssize_t)place->count);
         Py_XDECREF(told);
-        if (told == NULL)
+        if (told == NULL) {
+            withdraw(lanes, (PyObject *)place->store);
             return false;
+        }
     }
     return pass(lanes, pair, object);
 }

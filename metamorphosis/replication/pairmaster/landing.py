@@ -83,7 +83,11 @@ class Landing:
                 waits.all_stored()
             else:
                 waits.settle(first, count)
-            appender.took(data, count)  # after the replies, as in the turn in C
+            try:
+                appender.took(data, count)  # after the replies, as in the turn in C
+            except BaseException:
+                appender.withdraw()
+                raise
             return
         ends = list(accumulate(flight.sizes[first : first + count]))
         flight.pass_over(count, size)

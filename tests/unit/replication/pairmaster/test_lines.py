@@ -8,6 +8,7 @@ import gc
 import random
 import resource
 import socket
+import sys
 from collections import deque
 from typing import Any
 from unittest import mock
@@ -23,7 +24,8 @@ from metamorphosis.replication.pairmaster.connection import SlaveConnection
 from metamorphosis.replication.pairmaster.flights import PairBatch
 from metamorphosis.replication.pairmaster.frames import OPAQUES
 from metamorphosis.replication.pairmaster.pairedlog import Standing
-from metamorphosis.store.appender import Appender
+from metamorphosis.store.appender import UNKNOWN_END, Appender
+from metamorphosis.store.segmentwriter import SegmentWriter
 from metamorphosis.store.states import Worker
 from tests.support.lanes import Peer, alarms, no_calls
 from tests.support.pairing import MASTER_FAILED, SLAVE, SLAVE_FAILED, Pair, put, result
@@ -637,6 +639,18 @@ class FaultTests(LineCase):
             self.assertEqual(self.pair.log().standing, Standing.JOINED)
             self.assert_identical()
             self.quick = self.peer()
+
+    def test_defect_in_the_account(self) -> None:
+        """What was acknowledged is not written over: the store takes no more messages until the
+        next start."""
+        self.pair.advance(1)  # Python has to be told of the next put
+        self.patch(sys, "unraisablehook", lambda error: None)
+        with mock.patch.object(SegmentWriter, "grew", side_effect=GeneratorExit):
+            self.quick.send(put(b"kept", 5))
+            self.pair.serve()
+            self.pair.settle()
+        self.assertEqual(self.statuses(self.quick.received()), [b"200"])
+        self.assertIs(self.pair.log().store.stalled, UNKNOWN_END)
 
     def test_defect_at_the_start(self) -> None:
         """An error before the send ends the connection of the put, and nothing else."""

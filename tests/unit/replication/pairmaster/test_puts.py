@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from unittest import mock
 
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from metamorphosis.replication.pairmaster import landing
 from metamorphosis.replication.pairmaster.pairedlog import Standing
+from metamorphosis.store.appender import UNKNOWN_END
+from metamorphosis.store.segmentwriter import SegmentWriter
 from tests.support.pairing import (
     DISCONNECTED,
     MASTER_FAILED,
@@ -155,6 +158,17 @@ class DirectTests(AcceptedTests):
     def new_pair(self) -> Pair:
         """See ``PairCase``."""
         return Pair(self.mktemp(), unflush_threshold=1000)
+
+    def test_account_that_fails(self) -> None:
+        """What was acknowledged is not written over: the store takes no more messages until the
+        next start."""
+        self.pair.send(self.client, put(b"first"))
+        self.client.connection.dataReceived(put(b"kept", 5))
+        with mock.patch.object(SegmentWriter, "grew", side_effect=MemoryError):
+            self.assertRaises(MemoryError, self.pair.settle)
+        self.assertEqual(self.statuses(self.client.received()), [b"200"])
+        self.assertIs(self.pair.log().store.stalled, UNKNOWN_END)
+        self.assertIn(b"kept", self.pair.own())
 
     def test_written_at_once(self) -> None:
         """The usual case needs no batch of the store."""
