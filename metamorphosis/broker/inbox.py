@@ -57,6 +57,9 @@ class Inbox:
         left = self._filled = len(self._left)
         if not left:
             return self.view
+        if left >= len(self.view):  # of a line that ``max-line-bytes`` allows
+            self.data = bytearray(2 * left)
+            self.view = memoryview(self.data)
         self.view[:left] = self._left
         return self.view[left:]
 

@@ -146,6 +146,26 @@ class FrameTests(SynchronousTestCase):
         client.send(b"x" * 200)
         self.assertTrue(client.closed)
 
+    def test_line_that_is_longer_than_the_common_buffer(self) -> None:
+        """It is answered, if the limit allows it."""
+        broker = Broker(self.mktemp(), settings=Settings(max_line_bytes=1 << 20))
+        size = len(broker.factory.shared.buffer.data)
+        for length in (size, size + 1, 1 << 20):
+            client = broker.client()
+            inbox = client.connection.inbox
+            data = b"get test %b 0 0 10 7\r\n" % (b"g" * (length - 18)) + b"version 8\r\n"
+            while data:
+                room = inbox.room()
+                self.assertTrue(room, "the transport would take it for the end of the connection")
+                count = min(len(room), len(data), 100_000)
+                room[:count] = data[:count]
+                data = data[count:]
+                client.connection.received(count)
+            broker.clock.advance(0)
+            self.assertRegex(
+                client.received(), rb"^result 404 47 7\r\n.*result 200 7 8\r\n1.4.6.2$", length
+            )
+
     def test_too_long_body_closes_before_it_is_sent(self) -> None:
         """A body above the limit is refused by its announced length."""
         broker = Broker(self.mktemp(), settings=Settings(max_body_bytes=1000))
