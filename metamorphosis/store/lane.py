@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -57,6 +57,7 @@ class Lane:
         self._began: dict[object, float] = {}  # calls that have not returned, oldest first
         self._look: IDelayedCall | None = None
         self._stalled: StoreStalled | None = None
+        self._stopping: list[Deferred[None]] = []  # fired when nothing is waited for
 
     @property
     def stalled(self) -> StoreStalled | None:
@@ -99,14 +100,28 @@ class Lane:
             self._stalled = StoreStalled(text)
             self._log.error("{text}; messages for it are refused until it does", text=text)
             self.on_stall(self._stalled)
+            if self._stopping:
+                self._tell_stopped()
+                return
         if self._began:
             oldest = next(iter(self._began.values()))
             due = oldest + STALL_SECONDS - self._clock.seconds()
             self._look = self._clock.callLater(max(due, 1.0), self._check)
 
     def stop(self) -> Deferred[None]:
-        """See ``IWorkerThreads``; threads that hang are not waited for."""
+        """See ``IWorkerThreads``; threads that hang are not waited for, even if it shows later."""
+        stopped: Deferred[None] = Deferred()
+        self._stopping.append(stopped)
+        if self._stalled is not None:
+            self._tell_stopped()
+        else:
+            self._threads.stop().addCallback(lambda _: self._tell_stopped())
+        return stopped
+
+    def _tell_stopped(self) -> None:
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        return succeed(None) if self._stalled is not None else self._threads.stop()
+        stopping, self._stopping = self._stopping, []
+        for stopped in stopping:
+            stopped.callback(None)

@@ -420,6 +420,28 @@ class LaterPathTests(SynchronousTestCase):
 class LaneTests(SynchronousTestCase):
     """The condition for a stalled lane."""
 
+    def test_stop_during_a_hang(self) -> None:
+        """A stop waits for calls that are not late yet, and no longer when they are."""
+        for answers in (True, False):
+            clock, threads = Clock(), SynchronousThreads()
+            ended: Deferred[None] = Deferred()
+            self.patch(threads, "stop", lambda ended=ended: ended)
+            lane = Lane(threads, clock, "/data")
+            threads.hold()
+            lane.submit(lambda: None, lambda *done: None)
+            clock.advance(STALL_SECONDS / 2)
+            stopped = [lane.stop(), lane.stop()]
+            for each in stopped:
+                self.assertNoResult(each)
+            if answers:
+                threads.release()
+                ended.callback(None)
+            else:
+                clock.pump([1.0] * 10)
+            for each in stopped:
+                self.successResultOf(each)
+            self.assertEqual([], clock.getDelayedCalls())
+
     def test_begin_and_end(self) -> None:
         """One log line at its begin, one at its end, and no timer is left."""
         clock, threads = Clock(), SynchronousThreads()
