@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from metamorphosis.broker.connections import Connections
 
 TURN_BYTES = 1 << 20
-"""The turn also ends for a connection when the replies to such commands take more memory than this:
-a get of a group with a filter may have 1 MiB."""
+"""The turn also ends for a connection when the replies to such commands take more memory than this,
+or filters have looked through more bytes for them. A get of a group with a filter may have 1 MiB,
+and takes 30 ms if that is small messages."""
 
 TURN_COMMANDS = 100
 """Commands off the hot path that are answered for one connection in a turn; the rest waits for the
@@ -250,7 +251,9 @@ class ClientConnection(Protocol):
         :returns: how many bytes were consumed, and whether the rest only waits for more bytes.
         """
         inbox, shared = self.inbox, self._shared
-        scan = self.session.scan or ordinary_scan
+        session = self.session
+        session.filtered = 0
+        scan = session.scan or ordinary_scan
         small = end <= SMALL_CHUNK or self._spread
         data: bytes | bytearray = inbox.data
         source: bytes | memoryview = inbox.view
@@ -268,7 +271,7 @@ class ClientConnection(Protocol):
                 if position == end:
                     break
                 if budget and steps is not None:
-                    past = steps(data, source, position, end, self.session, group)
+                    past = steps(data, source, position, end, session, group)
                     if past > position:
                         position = past
                         if position == end:
@@ -279,12 +282,12 @@ class ClientConnection(Protocol):
                 if isinstance(frame, NeedMore):
                     inbox.needed = frame.total or 0
                     break
-                if not budget or group.size > TURN_BYTES:
+                if not budget or max(group.size, session.filtered) > TURN_BYTES:
                     finished = False
                     break
                 budget -= 1
                 command, position = frame
-                shared.dispatch.respond(command, self.session)
+                shared.dispatch.respond(command, session)
         except RemoteProtocolError as error:
             self._broke_protocol(error, group)
         finally:  # also after an error: no batch may refer to the receive buffer after this

@@ -74,6 +74,7 @@ class Session:
     :ivar replies: the replies to the client.
     :ivar held: its gets that wait for data, None without any; kept by ``LongPolls``.
     :ivar active: bytes went in or out since the last idle sweep.
+    :ivar filtered: bytes of logs that a filter has looked through for it, in this turn.
     :ivar connection: the connection; None in the tests of responders.
     :param close: takes no more requests, and closes the connection when the last reply has left.
     """
@@ -84,6 +85,7 @@ class Session:
         "active",
         "close",
         "connection",
+        "filtered",
         "held",
         "replies",
         "scan",
@@ -97,6 +99,7 @@ class Session:
         self.replies = replies
         self.held: dict[HeldGet, None] | None = None
         self.active = True
+        self.filtered = 0
         self.close = close
         self._on_closing: tuple[Callable[[Session], None], ...] = ()
         self._on_lost: tuple[Callable[[Session], None], ...] = ()

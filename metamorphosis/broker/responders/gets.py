@@ -68,7 +68,7 @@ class Gets:
         self._shared.refuse_if_stopping()
         self._shared.statistics.count_get(command.topic)
         try:
-            reply = self._find(command)
+            reply = self._find(command, session)
         except NotFound:
             store = self._shared.stores.get(command.topic, command.partition)
             waits = command.wait_ms and command.offset != END_OF_LOG
@@ -83,7 +83,7 @@ class Gets:
         command = held.command
         reply: Reply
         try:
-            reply = self._find(command)
+            reply = self._find(command, held.session)
         except BrokerError as error:
             if isinstance(error, NotFound):
                 self._missed(command)
@@ -98,7 +98,7 @@ class Gets:
             reply = result(500, command.opaque, str(error))
         held.answer(reply)
 
-    def _find(self, command: wire.GetCommand) -> Reply:
+    def _find(self, command: wire.GetCommand, session: Session) -> Reply:
         """
         The reply to a get that finds something.
 
@@ -115,14 +115,14 @@ class Gets:
         if command.max_size <= 0:
             raise refusals.invalid_max_size(command.max_size)
         try:
-            return self._read(command, store)
+            return self._read(command, store, session)
         except (OSError, MetaQError) as error:
             if isinstance(error, BrokerError):
                 raise
             shared.statistics.count_get_failed(topic)
             raise refusals.put_failed(shared.url, topic, command.partition, str(error)) from error
 
-    def _read(self, command: wire.GetCommand, store: MessageStore) -> Reply:
+    def _read(self, command: wire.GetCommand, store: MessageStore, session: Session) -> Reply:
         size = min(command.max_size, self._shared.config.max_transfer_size)
         taken = False
         try:
@@ -141,6 +141,7 @@ class Gets:
         if length == self._shared.config.max_transfer_size < command.max_size:
             length = self._whole_record(command, found)
         if group_filter is not None:
+            session.filtered += length
             return group_filter.reply(
                 command, length, lambda size: os.pread(segment.fd, size, position)
             )

@@ -450,6 +450,19 @@ class PressureTests(SynchronousTestCase):
         self.assertEqual(client.transport.producerState, "producing")
         self.assertEqual(broker.factory.shared.waiting, 0)
 
+    def test_flood_of_gets_that_a_filter_answers(self) -> None:
+        """What a filter looks through ends the turn, even if it rejects everything."""
+        name = f"{OddFilter.__module__}:{OddFilter.__name__}"
+        broker = Broker(self.mktemp(), {"test": {"filters": {"g": name}}})
+        client = broker.client()
+        client.send(put(b"2" * (TURN_BYTES // 3)))
+        chunk = b"get test g 0 0 1000000 1\r\n" * 10
+        client.connection.inbox.room()[: len(chunk)] = chunk
+        client.connection.received(len(chunk))
+        self.assertEqual(client.received().count(b"value 20 1\r\n"), 3)
+        broker.clock.advance(0)
+        self.assertEqual(client.received().count(b"value 20 1\r\n"), 7)
+
     def test_flooding_client_vanishes(self) -> None:
         """A connection that is lost between two such turns is dropped."""
         broker = Broker(self.mktemp())
