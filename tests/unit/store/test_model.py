@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from metamorphosis.errors import StoreError
-from metamorphosis.store.batch import PENDING, Batch
+from metamorphosis.errors import StoreError, StoreStalled
+from metamorphosis.store.batch import PENDING, STORED, Batch, Block
 from metamorphosis.store.messagestore import MessageStore
 from tests.support.partitions import Partition, put, record, stored
 from tests.support.seeds import seeds
@@ -150,13 +151,90 @@ class Run:
             position += len(self.acknowledged[offset])
 
 
+class HangingRun(Run):
+    """The same with blocks that wait for a decision, writes in workers that go on one by one, and a
+    disk that hangs and answers again."""
+
+    def __init__(self, test: SynchronousTestCase, path: str, seed: int) -> None:
+        super().__init__(test, path, seed)
+        self.store.close()
+        environment = replace(self.partition.environment, apart=seed % 4 > 0)
+        self.partition.environment = environment
+        self.store = self.partition.open()
+        self.blocks: list[Block] = []
+
+    def step(self) -> None:
+        """See ``Run``."""
+        if self.random.random() < 0.4:
+            one, many = [self.stall, self.answer, self.answer], [self.reserve] * 2
+            self.random.choice(one + many + [self.decide] * 3 + [self.go_on] * 6)()
+            self.settle()
+        else:
+            super().step()
+
+    def go_on(self) -> None:
+        """One worker ends."""
+        self.partition.threads.hold()
+        self.partition.threads.release_one()
+
+    def stall(self) -> None:
+        """The disk does not answer."""
+        self.store.stall(StoreStalled("it hangs"))
+
+    def answer(self) -> None:
+        """It does again."""
+        self.store.stall(None)
+
+    def reserve(self) -> None:
+        """A block of two records."""
+        data = self.new_record() + self.new_record()
+        try:
+            block = self.store.reserve([data])
+        except StoreError:
+            return
+        self.blocks.append(block)
+        self.open.append((block, block.offset, data))
+
+    def decide(self) -> None:
+        """Commit the oldest block, or cancel it."""
+        block = self.blocks.pop(0) if self.blocks else None
+        if block is None or block.state != PENDING:
+            return
+        if self.random.random() < 0.7:
+            self.store.commit_block(block)
+        else:
+            self.store.cancel_block(block, StoreError("no"))
+
+    def restart(self) -> None:
+        """See ``Run``. Before it a put is stored: nothing stays refused on a disk that works."""
+        self.answer()
+        self.repair()
+        while self.blocks:
+            self.decide()
+        self.partition.threads.release()
+        self.store.commit()
+        one = self.new_record()
+        batch = self.store.append([one])
+        self.open.append((batch, batch.offset, one))
+        self.test.assertEqual(batch.state, STORED)
+        super().restart()
+
+
 class ModelTests(SynchronousTestCase):
     """Seeded, so that a failure repeats."""
 
     def test_random_operations(self) -> None:
         """Whatever breaks and whenever, the log is exactly what was acknowledged."""
+        self.check_runs(Run)
+
+    def test_random_hangs(self) -> None:
+        """Also if the disk hangs meanwhile."""
+        self.check_runs(HangingRun)
+
+    def check_runs(self, make_run: type[Run]) -> None:
+        """Runs of one kind."""
         for seed in seeds(150):
-            run = Run(self, self.mktemp(), seed)
+            run = make_run(self, self.mktemp(), seed)
             try:
                 for _ in range(150):
                     run.step()
