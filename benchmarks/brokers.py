@@ -149,11 +149,11 @@ def start_zookeeper(directory: Path) -> tuple[ServerProcess, int]:
 
 def java_libraries() -> Path:
     """
-    The directory with the original broker's jars: those of ``compat/java`` if they are there, else
-    a copy of our own that Maven fetches once.
+    The directory with the jars of the original broker and client: those of ``compat/java`` if they
+    are there, else a copy of our own that Maven fetches once.
     """
     for directory in JAVA_LIBRARIES:
-        if any(directory.glob("metamorphosis-server-*.jar")):
+        if all(any(directory.glob(f"metamorphosis-{part}-*.jar")) for part in ("server", "client")):
             return directory
     if shutil.which("mvn") is None:
         raise BenchmarkError("mvn (Debian: maven) is needed once to fetch the original broker")
