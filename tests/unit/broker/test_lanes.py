@@ -82,14 +82,21 @@ class LaneCase(SynchronousTestCase):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
 
     def assert_no_growth(self, work: Callable[[], None]) -> None:
-        """Assert that ``work``, done again and again, leaves as many blocks as there were."""
+        """Assert that ``work``, done again and again, leaves as many blocks as there were. The
+        interpreter has tables of its own that grow now and then (370 blocks were seen once), so a
+        leak is what grows each time."""
         work()
-        gc.collect()
-        before = sys.getallocatedblocks()
-        for _ in range(5):
-            work()
-        gc.collect()
-        self.assertLess(sys.getallocatedblocks() - before, 250)  # a leak would be 500, or more
+        grown = []
+        while len(grown) < 3:
+            gc.collect()
+            before = sys.getallocatedblocks()
+            for _ in range(5):
+                work()
+            gc.collect()
+            grown.append(sys.getallocatedblocks() - before)
+            if grown[-1] < 250:  # a leak would be 500, or more
+                return
+        self.fail(f"blocks that were left: {grown}")
 
 
 class TakenTests(LaneCase):
