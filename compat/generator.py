@@ -119,7 +119,11 @@ class Requests:
         kind = self.random.choice(
             "BEGIN PREPARE COMMIT_ONE_PHASE COMMIT_TWO_PHASE ROLLBACK RECOVER FORGET begin".split()
         )
-        options = self.random.choice(["", "", " 3", " 0", " u", " 3 u", " -1", " 3 7", " u 3", " "])
+        # A timeout of a few seconds would end in the test: on one side before a request, on the
+        # other after it.
+        options = self.random.choice(
+            ["", "", " 300", " 0", " u", " 300 u", " -1", " 300 7", " u 300", " "]
+        )
         return f"transaction {key} s {kind}{options} {self.opaque}\r\n".encode()
 
     def spoil(self, request: bytes) -> bytes:
