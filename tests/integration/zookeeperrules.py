@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
+from contextlib import suppress
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,13 +25,19 @@ AFTER_THE_FAILED = -2
 LARGEST_FRAME = 1_048_575
 REFUSED = Session(0, 0, 0, bytes(16), 37)
 
-_shared: dict[type[zookeeper.ZooKeeperServer], zookeeper.ZooKeeperServer] = {}
+_shared: dict[tuple[type[zookeeper.ZooKeeperServer], bool], zookeeper.ZooKeeperServer] = {}
 
 
 class ServerCase(SynchronousTestCase):
-    """Raw clients of a server that all tests share, or of one of their own."""
+    """
+    Raw clients of a server that all tests share, or of one of their own.
+
+    :cvar counts: the class counts changes, so that its server has no sessions of other classes:
+        one that expires is a change.
+    """
 
     server_kind: type[zookeeper.ZooKeeperServer]
+    counts = False
 
     def setUp(self) -> None:
         """A server, a client and a node of the test's own."""
@@ -41,12 +48,12 @@ class ServerCase(SynchronousTestCase):
 
     def shared_server(self) -> zookeeper.ZooKeeperServer:
         """One for the process, on a temporary directory of trial."""
-        kind = self.server_kind
-        if kind not in _shared:
-            server = kind(self.mktemp())
+        key = self.server_kind, self.counts
+        if key not in _shared:
+            server = self.server_kind(self.mktemp())
             server.start()
-            _shared[kind] = server
-        return _shared[kind]
+            _shared[key] = server
+        return _shared[key]
 
     def own_server(self) -> zookeeper.ZooKeeperServer:
         """A server that the test may stop; ``self.client`` is on it."""
@@ -84,6 +91,19 @@ class ServerCase(SynchronousTestCase):
 
 class ZxidRules(ServerCase):
     """Counted events, and the watches that fire."""
+
+    counts = True
+
+    def connected(self, timeout: int = 10000, session: Session | None = None) -> RawClient:
+        """See ``ServerCase``; its session ends with the test."""
+        client = super().connected(timeout, session)
+        self.addCleanup(self.end, client)
+        return client
+
+    def end(self, client: RawClient) -> None:
+        """End a session that has not ended."""
+        with suppress(raw.Closed, OSError):
+            client.end_session()
 
     def test_failed_write_takes_one(self) -> None:
         """Every write takes a zxid, whether it succeeds or not."""
